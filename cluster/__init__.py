@@ -1,0 +1,1 @@
+"""The networked parts of clusterofone: scheduler, workers, data server and what they share."""

@@ -1,0 +1,1 @@
+"""The data server: raw series in, ranges of frames out."""

@@ -1,0 +1,1 @@
+"""Result files: what a finished job leaves on disk."""

@@ -1,0 +1,1 @@
+"""The scheduler: cuts jobs into tasks, leases them, keeps exactly one result of each."""

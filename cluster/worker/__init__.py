@@ -1,0 +1,1 @@
+"""The worker: leases a range of frames, fetches it, localises it, hands in one result."""

@@ -1,0 +1,276 @@
+"""Arrays on the wire: a range of frames, and the result of a task. Checked before a byte is allocated.
+
+Both bodies are `MAGIC, header length (u32 le), msgpack header, payload`. The header carries shapes, dtypes (from a
+fixed list), the codec, the payload's size before and after compression and its CRC-32. Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+from numcodecs import blosc
+
+from cluster.errors import ChecksumMismatch, Invalid, TooLarge
+
+FRAMES_MEDIA_TYPE: Final = "application/vnd.clusterofone.frames"
+RESULT_MEDIA_TYPE: Final = "application/vnd.clusterofone.result"
+MAX_FRAMES_BYTES: Final = 1 << 30
+MAX_RESULT_BYTES: Final = 256 << 20
+CODECS: Final = ("none", "blosc-lz4")
+
+_FRAMES_MAGIC: Final = b"C1FR"
+_RESULT_MAGIC: Final = b"C1RS"
+_PREFIX: Final = struct.Struct("<4sI")
+_MAX_HEADER_BYTES: Final = 1 << 20
+_FRAME_DTYPES: Final = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
+
+
+@dataclass(frozen=True)
+class FrameRange:
+    """Frames [start, stop) of a series; those in `missing` could not be read and are zero."""
+
+    start: int
+    frames: np.ndarray[Any, Any]  # (n, h, w) uint8 | uint16 | float32 ADU
+    missing: tuple[int, ...] = ()
+
+    @property
+    def stop(self) -> int:
+        """The frame after the last."""
+        return self.start + len(self.frames)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What localising frames [start, stop) gave.
+
+    `frame_status` holds `fitting.localisations.FrameStatus` by frame; `reasons` says, by frame number, why a frame
+    failed or was skipped. `candidates` travels with previews only.
+    """
+
+    start: int
+    stop: int
+    rows: np.ndarray[Any, Any]
+    frame_status: np.ndarray[Any, Any]  # (stop - start,) uint8
+    fiducials: np.ndarray[Any, Any] | None = None
+    candidates: np.ndarray[Any, Any] | None = None
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memoryview]:
+    """Return the body as buffers to send one after the other, so that raw frames are not copied."""
+    if codec not in CODECS:
+        raise Invalid(f"codec {codec!r} is unknown; there are {', '.join(CODECS)}", field="codec")
+    array = np.ascontiguousarray(frames.frames)
+    name = array.dtype.name
+    if name not in _FRAME_DTYPES:
+        raise Invalid(f"frames of type {name} cannot travel", field="dtype")
+    raw = array.astype(_FRAME_DTYPES[name], copy=False).data.cast("B") if array.size else memoryview(b"")
+    payload = raw
+    if codec == "blosc-lz4" and array.nbytes:
+        payload = memoryview(blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, 0, array.itemsize))
+    header = {
+        "start": frames.start,
+        "shape": list(array.shape),
+        "dtype": name,
+        "codec": codec,
+        "bytes": payload.nbytes,
+        "crc32": zlib.crc32(payload),
+        "missing": list(frames.missing),
+    }
+    return [_prefixed(_FRAMES_MAGIC, header), payload]
+
+
+def decode_frames(body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES) -> FrameRange:
+    """Read a range of frames.
+
+    Raises
+    ------
+    Invalid
+        If the body is not one of ours.
+    TooLarge
+        If it would need more than `limit_bytes` unpacked.
+    ChecksumMismatch
+        If the bytes changed on the way.
+    """
+    header, payload = _split(_FRAMES_MAGIC, body)
+    shape, dtype = _checked_shape(header, limit_bytes)
+    _check_crc(header, payload)
+    missing = tuple(_integers(header, "missing"))
+    start = _integer(header, "start")
+    raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = payload
+    if header["codec"] == "blosc-lz4" and raw_bytes:
+        raw = memoryview(_decompress(payload, raw_bytes))
+    elif header["codec"] not in CODECS:
+        raise Invalid(f"codec {header['codec']!r} is unknown", field="codec")
+    if raw.nbytes != raw_bytes:
+        raise Invalid("the frames are not as long as their header says", field="bytes")
+    frames = np.frombuffer(raw, dtype=dtype).reshape(shape)
+    return FrameRange(start=start, frames=frames, missing=missing)
+
+
+def encode_result(result: TaskResult) -> bytes:
+    """Return the body of one task's result."""
+    arrays = {
+        "rows": _npy(result.rows),
+        "frame_status": _npy(np.ascontiguousarray(result.frame_status, np.uint8)),
+        "fiducials": None if result.fiducials is None else _npy(result.fiducials),
+        "candidates": None if result.candidates is None else _npy(result.candidates),
+    }
+    payload: bytes = msgpack.packb(arrays)
+    header = {
+        "start": result.start,
+        "stop": result.stop,
+        "seconds": float(result.seconds),
+        "reasons": {str(frame): reason for frame, reason in sorted(result.reasons.items())},
+        "bytes": len(payload),
+        "crc32": zlib.crc32(payload),
+    }
+    return _prefixed(_RESULT_MAGIC, header) + payload
+
+
+def decode_result(body: bytes | memoryview) -> TaskResult:
+    """Read one task's result.
+
+    Raises
+    ------
+    Invalid
+        If the body is not one of ours, or its arrays contradict its range.
+    ChecksumMismatch
+        If the bytes changed on the way.
+    """
+    if len(body) > MAX_RESULT_BYTES:
+        raise TooLarge(f"a result of {len(body)} bytes is over the limit of {MAX_RESULT_BYTES}")
+    header, payload = _split(_RESULT_MAGIC, body)
+    _check_crc(header, payload)
+    arrays = _unpack(payload)
+    start, stop = _integer(header, "start"), _integer(header, "stop")
+    status = _read_npy(arrays, "frame_status")
+    if status is None or status.dtype != np.uint8 or status.shape != (stop - start,):
+        raise Invalid("a result must hold one status for each of its frames", field="frame_status")
+    rows = _read_npy(arrays, "rows")
+    if rows is None or rows.ndim != 1:
+        raise Invalid("a result must hold a table of rows", field="rows")
+    return TaskResult(
+        start=start,
+        stop=stop,
+        rows=rows,
+        frame_status=status,
+        fiducials=_read_npy(arrays, "fiducials"),
+        candidates=_read_npy(arrays, "candidates"),
+        reasons=_reasons(header.get("reasons", {})),
+        seconds=float(header.get("seconds", 0.0)),
+    )
+
+
+def _prefixed(magic: bytes, header: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(header)
+    return _PREFIX.pack(magic, len(packed)) + packed
+
+
+def _split(magic: bytes, body: bytes | memoryview) -> tuple[dict[str, Any], memoryview]:
+    view = memoryview(body)
+    if view.nbytes < _PREFIX.size:
+        raise Invalid("the body is too short to be one of ours")
+    found, length = _PREFIX.unpack_from(view)
+    if found != magic:
+        raise Invalid("the body does not begin as one of ours does")
+    if length > _MAX_HEADER_BYTES or _PREFIX.size + length > view.nbytes:
+        raise Invalid("the body's header is longer than the body")
+    header = _unpack(view[_PREFIX.size : _PREFIX.size + length])
+    payload = view[_PREFIX.size + length :]
+    if _integer(header, "bytes") != payload.nbytes:
+        raise ChecksumMismatch(f"{payload.nbytes} bytes arrived of {header['bytes']}")
+    return header, payload
+
+
+def _unpack(packed: memoryview) -> dict[str, Any]:
+    try:
+        value = msgpack.unpackb(packed, strict_map_key=True, max_ext_len=0)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise Invalid("the body's header cannot be read") from error
+    if not isinstance(value, dict):
+        raise Invalid("the body's header is not a map")
+    return value
+
+
+def _integer(header: Mapping[str, Any], key: str) -> int:
+    value = header.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Invalid(f"{key} must be a whole number, zero or more", field=key)
+    return value
+
+
+def _integers(header: Mapping[str, Any], key: str) -> list[int]:
+    values = header.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, int) and v >= 0 for v in values):
+        raise Invalid(f"{key} must be a list of whole numbers", field=key)
+    return values
+
+
+def _checked_shape(header: Mapping[str, Any], limit_bytes: int) -> tuple[Sequence[int], np.dtype[Any]]:
+    shape = _integers(header, "shape")
+    code = _FRAME_DTYPES.get(str(header.get("dtype")))
+    if len(shape) != 3 or code is None:
+        raise Invalid("frames must be a (frames, height, width) array of a known type", field="shape")
+    dtype = np.dtype(code)
+    needed = dtype.itemsize
+    for length in shape:
+        needed *= length
+    if needed > limit_bytes:
+        raise TooLarge(f"{needed} bytes of frames are over the limit of {limit_bytes}")
+    return shape, dtype
+
+
+def _check_crc(header: Mapping[str, Any], payload: memoryview) -> None:
+    if zlib.crc32(payload) != header.get("crc32"):
+        raise ChecksumMismatch("the bytes that arrived are not the bytes that were sent")
+
+
+def _decompress(payload: memoryview, raw_bytes: int) -> bytes:
+    if payload.nbytes < 16:
+        raise Invalid("the compressed frames are too short", field="codec")
+    promised = struct.unpack_from("<I", payload, 4)[0]
+    if promised != raw_bytes:
+        raise Invalid("the compressed frames do not unpack to what their header says", field="codec")
+    try:
+        raw: bytes = blosc.decompress(bytes(payload))
+    except (RuntimeError, ValueError) as error:
+        raise Invalid("the compressed frames cannot be unpacked", field="codec") from error
+    return raw
+
+
+def _npy(array: np.ndarray[Any, Any]) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
+    return out.getvalue()
+
+
+def _read_npy(arrays: Mapping[str, Any], name: str) -> np.ndarray[Any, Any] | None:
+    packed = arrays.get(name)
+    if packed is None:
+        return None
+    if not isinstance(packed, bytes):
+        raise Invalid(f"{name} is not an array", field=name)
+    try:
+        array: np.ndarray[Any, Any] = np.lib.format.read_array(io.BytesIO(packed), allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+        raise Invalid(f"{name} is not an array that can be read", field=name) from error
+    return array
+
+
+def _reasons(reasons: object) -> dict[int, str]:
+    if not isinstance(reasons, dict):
+        raise Invalid("reasons must be a map from frame to text", field="reasons")
+    try:
+        return {int(frame): str(reason) for frame, reason in reasons.items()}
+    except ValueError as error:
+        raise Invalid("reasons must be a map from frame to text", field="reasons") from error

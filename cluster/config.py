@@ -1,0 +1,137 @@
+"""Where things are kept, and the frozen settings of each service. Nothing here reads the environment by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+JoinPolicy = Literal["approve", "open", "token"]
+
+
+class Settings(BaseModel):
+    """A frozen settings model; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Places(Settings):
+    """The user's folders: configuration, state (secret, journal, runtime file) and caches. Never under a served root."""
+
+    config: Path
+    state: Path
+    cache: Path
+
+    @classmethod
+    def of_user(cls, environ: Mapping[str, str]) -> Places:
+        """Return the platform's folders, or all of them under $CLUSTEROFONE_HOME."""
+        home = environ.get("CLUSTEROFONE_HOME")
+        if home:
+            return cls(config=Path(home) / "config", state=Path(home) / "state", cache=Path(home) / "cache")
+        return cls(
+            config=Path(platformdirs.user_config_dir("clusterofone", appauthor=False)),
+            state=Path(platformdirs.user_state_dir("clusterofone", appauthor=False)),
+            cache=Path(platformdirs.user_cache_dir("clusterofone", appauthor=False)),
+        )
+
+    def cluster(self, name: str) -> Path:
+        """Return the state folder of the cluster of this name."""
+        return self.state / "clusters" / name
+
+    def secret(self, name: str) -> Path:
+        """Return the file that holds a cluster's secret."""
+        return self.cluster(name) / "secret"
+
+    def runtime(self, name: str) -> Path:
+        """Return the file that says where a running cluster is."""
+        return self.cluster(name) / "runtime.json"
+
+    @property
+    def known_clusters(self) -> Path:
+        """Return the file of the clusters that have let this machine in."""
+        return self.state / "known_clusters.json"
+
+    @property
+    def machine(self) -> Path:
+        """Return the file that holds this machine's own id and join secret."""
+        return self.state / "machine.json"
+
+
+class Runtime(Settings):
+    """Where this user's running cluster is: written when it is ready, removed when it stops."""
+
+    name: str
+    cluster_id: str
+    url: str
+    dataserver: str | None
+    web: str | None = None
+    pid: int
+
+
+class SchedulerSettings(Settings):
+    """What a scheduler needs to know."""
+
+    name: str
+    state: Path
+    roots: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int | None = None
+    lan: bool = False
+    join: JoinPolicy = "approve"
+    insecure: bool = False
+    lease_s: float = Field(default=30.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    task_frames: int | None = Field(default=None, ge=1)
+    results_root: Path | None = None
+
+
+class DataServerSettings(Settings):
+    """What a data server needs to know."""
+
+    roots: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int | None = None
+    lan: bool = False
+    insecure: bool = False
+    scheduler: str | None = None
+    token: str | None = Field(default=None, repr=False)
+
+
+class WorkerSettings(Settings):
+    """What a worker process needs to know."""
+
+    scheduler: str | None = None
+    token: str | None = Field(default=None, repr=False)
+    cluster_name: str | None = None
+    state: Path
+    cache: Path
+
+
+def data_root(environ: Mapping[str, str]) -> Path:
+    """Return the default root: $PYMEDATADIR, else PYMEData in the home folder."""
+    return Path(environ.get("PYMEDATADIR") or Path.home() / "PYMEData")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_runtime(path: Path) -> Runtime | None:
+    """Return where a cluster of this user says it is, or None."""
+    try:
+        return Runtime.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,244 @@
+"""What every server of the cluster shares: tokens, host names, body limits, problem bodies, `/healthz`."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cluster.errors import (
+    CallerError,
+    ClusterError,
+    Forbidden,
+    Internal,
+    Invalid,
+    Misdirected,
+    NotAllowed,
+    NotFound,
+    TooLarge,
+    TransientError,
+    Unauthorised,
+)
+from cluster.protocol import Health, Role
+from cluster.trust import role_of
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+_SECURITY_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+@dataclass
+class Gate:
+    """Who is let through: the verifiers of the cluster's tokens, and the host names that are ours.
+
+    `verifiers` may be replaced while serving (a data server learns them when it registers); empty means that nobody
+    is let in yet. `insecure` lets everyone in as owner, and is said out loud at start.
+    """
+
+    verifiers: Mapping[Role, str]
+    hosts: frozenset[str] = frozenset()
+    insecure: bool = False
+    body_limit_bytes: int = 1 << 20
+    body_limits: Mapping[str, int] = field(default_factory=dict)  # by path suffix
+
+    def role(self, request: Request) -> Role:
+        """Return the role of the request's bearer token; raises `Unauthorised`."""
+        if self.insecure:
+            return "owner"
+        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not presented:
+            raise Unauthorised(
+                "a token is needed: send the header 'Authorization: Bearer TOKEN' (see clusterofone token)"
+            )
+        return role_of(presented.strip(), self.verifiers)
+
+    def limit_bytes(self, path: str) -> int:
+        """Return how large a body sent to this path may be."""
+        for suffix, limit in self.body_limits.items():
+            if path.endswith(suffix):
+                return limit
+        return self.body_limit_bytes
+
+
+def require(*roles: Role) -> Callable[[Request], Role]:
+    """Return a dependency that lets these roles, and the owner, through."""
+
+    def check(request: Request) -> Role:
+        gate: Gate = request.app.state.gate
+        role = gate.role(request)
+        if role != "owner" and role not in roles:
+            raise Forbidden(f"a {role} token may not do this; it needs {' or '.join(roles) or 'owner'}")
+        return role
+
+    return check
+
+
+def install(app: FastAPI, gate: Gate, *, role: str) -> None:
+    """Give an app the shared behaviour: gate, problem bodies, limits, `/healthz`."""
+    app.state.gate = gate
+    app.add_exception_handler(ClusterError, _problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(Exception, _crash)
+    app.add_middleware(BodyLimit, gate=gate)
+    app.add_middleware(HostGuard, gate=gate)
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """Say that this process serves requests; no token needed."""
+        return Health(role=role)
+
+
+def problem_response(error: ClusterError) -> JSONResponse:
+    """Return the RFC 9457 response of an error."""
+    headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthorised) else {}
+    if isinstance(error, TransientError):
+        headers["retry-after"] = "1"
+    return JSONResponse(
+        error.problem(), status_code=error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE
+    )
+
+
+async def _problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ClusterError)
+    return problem_response(error)
+
+
+async def _validation_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"field": ".".join(str(part) for part in fault["loc"][1:]), "message": fault["msg"]}
+        for fault in error.errors()
+    ]
+    said = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in faults[:5])
+    return problem_response(Invalid(said, errors=faults[:50]))
+
+
+async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kinds: dict[int, type[ClusterError]] = {404: NotFound, 405: NotAllowed, 413: TooLarge}
+    return problem_response(kinds.get(error.status_code, CallerError)(str(error.detail)))
+
+
+async def _crash(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem_response(Internal("the server met a fault of its own; its log says more"))
+
+
+class HostGuard:
+    """Refuse requests for host names that are not ours, on every route (DNS rebinding); add security headers.
+
+    IP addresses and localhost are always ours: a page of another site cannot be at them.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = _host_name(headers.get(b"host", b"").decode("latin-1"))
+        if not _is_ours(host, self._gate.hosts):
+            await _send_problem(Misdirected(f"{host!r} is not a name of this server"), scope, receive, send)
+            return
+        await self._app(scope, receive, _with_headers(send))
+
+
+class BodyLimit:
+    """Read each body whole, up to its path's limit, with or without Content-Length; else 413."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+            await self._app(scope, receive, send)
+            return
+        limit = self._gate.limit_bytes(scope["path"])
+        too_large = TooLarge(f"the body is over the limit of {limit} bytes")
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > limit:
+            await _send_problem(too_large, scope, receive, send)
+            return
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            if len(body) > limit:
+                await _send_problem(too_large, scope, receive, send)
+                return
+            if not message.get("more_body", False):
+                break
+        await self._app(scope, _replay(bytes(body), receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            present = {name.lower() for name, _ in message["headers"]}
+            extra = [
+                (k.encode(), v.encode()) for k, v in _SECURITY_HEADERS.items() if k.encode() not in present
+            ]
+            message["headers"] = [*message["headers"], *extra]
+        await send(message)
+
+    return sending
+
+
+async def _send_problem(error: ClusterError, scope: Scope, receive: Receive, send: Send) -> None:
+    body = json.dumps(error.problem()).encode()
+    headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _host_name(header: str) -> str:
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.rpartition(":")[0] if header.count(":") == 1 else header
+
+
+def _is_ours(host: str, hosts: frozenset[str]) -> bool:
+    if host.lower() in hosts or host.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

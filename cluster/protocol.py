@@ -1,0 +1,446 @@
+"""Every message on the wire, and nothing else. Unknown fields are refused.
+
+Requests and replies of the public REST interface come first, then the workers' own protocol. Bulk data (frames,
+results) travel as binary bodies: see `cluster.arrays`. Times are seconds; wall-clock times are Unix seconds (UTC).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROTOCOL_VERSION = 1
+SERVICE_TYPE = "_clusterofone._tcp.local."
+
+JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "cancelled", "failed"]
+Role = Literal["viewer", "submitter", "worker", "owner"]
+JobKind = Literal["localise", "preview"]
+
+Text = Annotated[str, Field(max_length=1024)]
+Frame = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class Message(BaseModel):
+    """A value on the wire: frozen, and strict about what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- who is there -----------------------------------------------------------------------------------------------
+
+
+class DataServerInfo(Message):
+    """Where a data server can be reached; a client tries the addresses in order."""
+
+    id: Text
+    machine: Text
+    host: Text
+    port: int = Field(ge=1, le=65535)
+    addresses: list[Text] = Field(max_length=32)
+    tls: bool = False
+
+
+class Identity(Message):
+    """What anyone may know of a cluster."""
+
+    service: Literal["clusterofone"] = "clusterofone"
+    role: Literal["scheduler", "dataserver"]
+    cluster_id: Text
+    name: Text
+    machine: Text
+    protocol: int = PROTOCOL_VERSION
+    version: Text
+    join: Literal["approve", "open", "token"] = "token"
+    dataservers: list[DataServerInfo] = []
+    web: str | None = None
+
+
+class DataServerRegistration(Message):
+    """A data server says where it is."""
+
+    info: DataServerInfo
+    protocol: int
+    version: Text
+
+
+class DataServerRegistered(Message):
+    """The reply: how to recognise the cluster's tokens without holding its secret."""
+
+    cluster_id: Text
+    name: Text
+    verifiers: dict[Role, Text]
+    refresh_s: float
+
+
+# --- series -----------------------------------------------------------------------------------------------------
+
+
+class MetadataValue(Message):
+    """A value and where it came from: "file", "sidecar NAME", "job", "estimated …"."""
+
+    value: Any
+    source: Text
+
+
+class SeriesFacts(Message):
+    """What a series is, without its frames.
+
+    `frames` counts what the file says it holds; `missing` lists the half-open ranges of these that cannot be read.
+    """
+
+    path: Text
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    dtype: Literal["uint8", "uint16", "float32"]
+    frames: int = Field(ge=0)
+    missing: list[tuple[Frame, Frame]] = []
+    complete: bool = True
+    fingerprint: Text
+    bytes: int = Field(ge=0)
+    format: Text
+    metadata: dict[str, MetadataValue] = {}
+    events: int = Field(default=0, ge=0)
+
+
+class SeriesEntry(Message):
+    """One line of a listing."""
+
+    path: Text
+    kind: Literal["folder", "series"]
+    bytes: int | None = None
+    modified: float | None = None
+
+
+class SeriesListing(Message):
+    """What lies under a folder of the data server."""
+
+    under: Text
+    entries: list[SeriesEntry]
+
+
+class SeriesEvent(Message):
+    """One acquisition event (PYME's Events table)."""
+
+    name: Text
+    description: Text
+    time: float
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------
+
+
+class JobRequest(Message):
+    """Localise this series with these settings."""
+
+    series: Annotated[str, Field(min_length=1, max_length=1024)]
+    analysis: dict[str, Any] = Field(default={}, max_length=256)
+    metadata: dict[str, Any] = Field(default={}, max_length=4096)
+    output: Text | None = None
+    name: Text | None = None
+    owner: Text | None = None
+    machine: Text | None = None
+    priority: int = Field(default=0, ge=-100, le=100)
+    follow: bool = False
+
+
+class FrameCounts(Message):
+    """The ledger: total = localised + skipped + failed + those still to do."""
+
+    total: int
+    localised: int
+    skipped: int
+    failed: int
+
+
+class FailedFrames(Message):
+    """A half-open range of failed frames, and why."""
+
+    start: Frame
+    stop: Frame
+    reason: str
+
+
+class Job(Message):
+    """A job as everyone sees it."""
+
+    id: Text
+    name: Text
+    owner: Text
+    machine: Text
+    kind: JobKind
+    state: JobState
+    series: Text
+    priority: int
+    fit: Text
+    frames: FrameCounts
+    tasks_running: int
+    retries: int
+    localisations: int
+    rate_frames_per_s: float | None
+    eta_s: float | None
+    output: str | None
+    error: str | None
+    failed_frames: list[FailedFrames] = []
+    notes: list[str] = []
+    created: float
+    started: float | None
+    finished: float | None
+
+
+class JobList(Message):
+    """Jobs, newest first."""
+
+    jobs: list[Job]
+
+
+class JobDetail(Job):
+    """A job with everything that decides its result."""
+
+    analysis: dict[str, Any]
+    metadata: dict[str, MetadataValue]
+    facts: SeriesFacts
+
+
+class PreviewRequest(Message):
+    """The Test button: localise a few frames, by number or spread through the series."""
+
+    series: Annotated[str, Field(min_length=1, max_length=1024)]
+    analysis: dict[str, Any] = Field(default={}, max_length=256)
+    metadata: dict[str, Any] = Field(default={}, max_length=4096)
+    frames: int | list[Frame] = 12
+    owner: Text | None = None
+
+
+class PreviewCandidate(Message):
+    """A detection; `fitted` says whether it became a row (else a brighter one was too near)."""
+
+    x_px: float
+    y_px: float
+    snr: float
+    fitted: bool
+
+
+class PreviewRow(Message):
+    """A fitted localisation, in pixels and photons."""
+
+    x_px: float
+    y_px: float
+    sigma_px: float | None
+    photons: float | None
+    error_x_nm: float | None
+    status: int
+
+
+class PreviewFrame(Message):
+    """What was found in one frame."""
+
+    frame: int
+    status: Literal["localised", "skipped", "failed"]
+    reason: str | None = None
+    candidates: list[PreviewCandidate] = []
+    rows: list[PreviewRow] = []
+
+
+class Preview(Message):
+    """The reply to a Test."""
+
+    job_id: Text
+    series: Text
+    fit: Text
+    analysis: dict[str, Any]
+    seconds: float
+    frames: list[PreviewFrame]
+    notes: list[str] = []
+
+
+class FitInfo(Message):
+    """A fit type and the JSON schema of its settings."""
+
+    name: Text
+    aliases: list[Text]
+    title: str
+    description: str
+    settings: dict[str, Any]
+
+
+# --- workers ----------------------------------------------------------------------------------------------------
+
+
+class Versions(Message):
+    """What must match for two machines to give the same numbers."""
+
+    clusterofone: Text
+    numpy: Text
+    numba: Text
+    python: Text
+
+
+class WorkerRegistration(Message):
+    """A worker process says hello."""
+
+    machine: Text
+    host: Text
+    pid: int = Field(ge=0)
+    cores: int = Field(ge=1)
+    protocol: int
+    versions: Versions
+    cpu: Text
+    fits: list[Text] = Field(max_length=256)
+
+
+class WorkerRegistered(Message):
+    """The reply: the worker's name for all further requests."""
+
+    worker_id: Text
+    cluster_id: Text
+    epoch: int
+    lease_s: float
+    keep_alive_s: float
+
+
+class Worker(Message):
+    """A worker as everyone sees it."""
+
+    id: Text
+    host: Text
+    pid: int
+    version: Text
+    state: Literal["idle", "working", "lost", "excluded", "draining"]
+    job: Text | None
+    frames: int
+    rate_frames_per_s: float | None
+    last_seen: float
+    excluded: str | None
+
+
+class LeaseRequest(Message):
+    """A worker asks for work; the scheduler holds the request until there is some, `wait_s` at most."""
+
+    count: int = Field(default=1, ge=1, le=1024)
+    wait_s: float = Field(default=0.0, ge=0.0, le=60.0)
+
+
+class Lease(Message):
+    """Permission to run one attempt of one task: the frames [start, stop)."""
+
+    job_id: Text
+    task_id: int
+    attempt: int = Field(ge=1)
+    start: Frame
+    stop: Frame
+    lease_s: float
+
+
+class Leases(Message):
+    """What a worker got; empty means ask again."""
+
+    leases: list[Lease]
+
+
+class JobSpec(Message):
+    """All that a worker must know of a job; it never changes, so it is fetched once."""
+
+    job_id: Text
+    kind: JobKind
+    series: Text
+    fingerprint: Text
+    height: int
+    width: int
+    dtype: Text
+    frames: int
+    missing: list[tuple[Frame, Frame]]
+    fit: Text
+    analysis: dict[str, Any]
+    metadata: dict[str, Any]
+    dataservers: list[DataServerInfo]
+
+
+class HeldTask(Message):
+    """One attempt a worker still works on."""
+
+    job_id: Text
+    task_id: int
+    attempt: int
+
+
+class KeepAlive(Message):
+    """A worker is alive and still works on these."""
+
+    held: list[HeldTask] = Field(default=[], max_length=1024)
+
+
+class KeptAlive(Message):
+    """The reply: leases that are no longer this worker's, and whether it should stop asking for work."""
+
+    lost: list[HeldTask] = []
+    drain: bool = False
+
+
+class Committed(Message):
+    """A result is durable. `next` holds the leases asked for in the same request."""
+
+    outcome: Literal["committed", "already"]
+    next: list[Lease] = []
+
+
+class TaskFailure(Message):
+    """An attempt came to nothing.
+
+    "error": the fit raised; "refused": this worker cannot do it (data unreachable, fit unknown); "handed_back": a
+    planned stop, which counts against nobody; "invalid": the input itself is wrong, so that no other worker need try.
+    """
+
+    kind: Literal["error", "refused", "handed_back", "invalid"]
+    attempt: int = Field(ge=1)
+    message: Annotated[str, Field(max_length=4096)]
+    traceback: Annotated[str, Field(max_length=65536)] | None = None
+
+
+class JoinRequest(Message):
+    """A machine asks to be let in; `secret` is its own, so that nobody else can collect the answer."""
+
+    machine: Text
+    host: Text
+    cores: int = Field(ge=1)
+    version: Text
+    secret: Annotated[str, Field(min_length=32, max_length=128)]
+
+
+class JoinReply(Message):
+    """202 while a person has not decided; then the worker token, or a refusal."""
+
+    state: Literal["waiting", "approved", "refused"]
+    token: str | None = None
+    cluster_id: Text
+    name: Text
+
+
+class PendingJoin(Message):
+    """A machine that waits at the door."""
+
+    id: Text
+    host: Text
+    address: Text
+    cores: int
+    version: Text
+    asked: float
+
+
+class PendingJoins(Message):
+    """All that wait."""
+
+    waiting: list[PendingJoin]
+
+
+class JoinDecision(Message):
+    """Let it in, or not."""
+
+    approve: bool
+
+
+class Health(Message):
+    """`/healthz`."""
+
+    status: Literal["ok"] = "ok"
+    role: Text

@@ -1,0 +1,78 @@
+"""Who may do what: the cluster's secret, the tokens made from it, and the roles they carry.
+
+A token is `c1.<role>.<base64url of HMAC-SHA256(secret, role)>`, so the scheduler needs no table of tokens. A data
+server on another machine never sees the secret: it is given `verifiers`, the SHA-256 of each token, when it registers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, get_args
+
+from cluster.errors import Unauthorised
+from cluster.protocol import Role
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+_SECRET_BYTES: Final = 32
+
+
+def load_or_create_secret(path: Path) -> bytes:
+    """Return the cluster's secret, made at first start with file mode 0600."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return _read_secret(path)
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_bytes(_SECRET_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    return _read_secret(path)
+
+
+def _read_secret(path: Path) -> bytes:
+    secret = path.read_bytes()
+    if len(secret) != _SECRET_BYTES:
+        raise Unauthorised(
+            f"{path} is damaged: a cluster secret has {_SECRET_BYTES} bytes, this has {len(secret)}"
+        )
+    return secret
+
+
+def token(secret: bytes, role: Role) -> str:
+    """Return the token of a role."""
+    mac = hmac.new(secret, b"clusterofone token 1 " + role.encode(), hashlib.sha256).digest()
+    return f"c1.{role}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+def verifiers(secret: bytes) -> dict[Role, str]:
+    """Return what recognises each role's token without being one."""
+    return {role: _digest(token(secret, role)) for role in ROLES}
+
+
+def role_of(presented: str, known: Mapping[Role, str]) -> Role:
+    """Return the role a token carries; compares in constant time.
+
+    Raises
+    ------
+    Unauthorised
+        If nobody issued this token.
+    """
+    found: Role | None = None
+    digest = _digest(presented)
+    for role, verifier in known.items():
+        if hmac.compare_digest(digest, verifier):
+            found = role
+    if found is None:
+        raise Unauthorised("this token is not one of this cluster's")
+    return found
+
+
+def _digest(presented: str) -> str:
+    return hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()

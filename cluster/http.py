@@ -152,13 +152,14 @@ class HostGuard:
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = _host_name(headers.get(b"host", b"").decode("latin-1"))
         if not _is_ours(host, self._gate.hosts):
-            await _send_problem(Misdirected(f"{host!r} is not a name of this server"), scope, receive, send)
+            await _send_problem(Misdirected(f"{host!r} is not a name of this server"), send)
             return
         await self._app(scope, receive, _with_headers(send))
 
@@ -171,6 +172,7 @@ class BodyLimit:
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
             await self._app(scope, receive, send)
             return
@@ -178,7 +180,7 @@ class BodyLimit:
         too_large = TooLarge(f"the body is over the limit of {limit} bytes")
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
-            await _send_problem(too_large, scope, receive, send)
+            await _send_problem(too_large, send)
             return
         body = bytearray()
         while True:
@@ -187,7 +189,7 @@ class BodyLimit:
                 return
             body += message.get("body", b"")
             if len(body) > limit:
-                await _send_problem(too_large, scope, receive, send)
+                await _send_problem(too_large, send)
                 return
             if not message.get("more_body", False):
                 break
@@ -220,7 +222,7 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-async def _send_problem(error: ClusterError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_problem(error: ClusterError, send: Send) -> None:
     body = json.dumps(error.problem()).encode()
     headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     headers.append((b"connection", b"close"))

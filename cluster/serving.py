@@ -26,6 +26,7 @@ def bind(role: str, *, host: str, port: int | None) -> socket.socket:
         If the port asked for is taken, or none of the defaults is free; says which.
     """
     first = DEFAULT_PORTS[role]
+    reason = ""
     wanted = [port] if port is not None else [*range(first, first + _PORTS_TO_TRY), 0]
     for candidate in wanted:
         try:

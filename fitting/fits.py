@@ -183,11 +183,13 @@ def _by_name(analysis: Mapping[str, object]) -> dict[str, object]:
 
 def _unknown(key: str) -> str:
     known = {name.lower(): name for name in (*BY_NAME, *BY_KEY)}
-    nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {known[nearest[0]]}?" if nearest else f"; the settings are {', '.join(BY_NAME)}"
-    if key.split(".", maxsplit=1)[0] in ("Camera", "voxelsize", "Protocol") and not nearest:
-        hint = "; it belongs in the metadata"
-    return f"unknown setting{hint}"
+    of_the_series = key.split(".", maxsplit=1)[0] in ("Camera", "voxelsize", "Protocol")
+    nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.85 if of_the_series else 0.5)
+    if nearest:
+        return f"unknown setting; did you mean {known[nearest[0]]}?"
+    if of_the_series:
+        return "unknown setting; it belongs in the metadata"
+    return f"unknown setting; the settings are {', '.join(BY_NAME)}"
 
 
 def _same(one: object, other: object) -> bool:

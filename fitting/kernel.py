@@ -1,0 +1,50 @@
+"""How every compiled function of this package is compiled.
+
+``device`` marks a small function that is inlined into others; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
+disk. Numba notices a change of the file that holds an entry, but not of the files it inlines, so the folder of the
+kept code carries a digest of the package's source: an upgraded package never runs stale code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_DIGEST = _source_digest()
+
+
+def device(function: _Function) -> _Function:
+    """Compile a function that kernels inline."""
+    compiled: _Function = numba.njit(**_OPTIONS)(function)
+    return compiled
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile an entry point and keep its machine code on disk.
+
+    The folder is ``NUMBA_CACHE_DIR`` where that is set, else ``__pycache__`` beside this file; in it, one folder for
+    each state of the package's source.
+    """
+    kept = numba.config.CACHE_DIR
+    root = Path(kept) if kept else Path(__file__).parent / "__pycache__"
+    numba.config.CACHE_DIR = str(root / f"kernels-{_DIGEST}")
+    try:
+        compiled: _Function = numba.njit(cache=True, **_OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = kept
+    return compiled

@@ -1,0 +1,286 @@
+"""Sixteen float32 numbers as one numba value, so that kernels read like scalar equations.
+
+A kernel that fits sixteen ROIs at once keeps one number of each ROI in one *lane*: ``mu = n * ex * ey + b`` is then
+sixteen model values. Numba's loop vectoriser could find such code in loops over arrays; it then keeps every
+intermediate in memory and may treat a lane at the edge of a loop differently. Here the vector is a type of its own
+(LLVM's ``<16 x float>``), so intermediates stay in registers and every lane sees exactly the same operations: what a
+lane computes cannot depend on its neighbours. LLVM splits the vector where a processor's registers are narrower.
+
+Only multiply-add contraction is allowed to the compiler (no reassociation, NaN is kept): the order written is the order computed.
+
+Arithmetic and comparisons take lanes or numbers on either side. A comparison gives a mask; masks combine with
+``&``, ``|`` and ``~``.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+LANES = 16
+"""Lanes in one value: a full register of AVX-512, two of AVX2, four of NEON."""
+
+_FLAGS = ("contract",)
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(32)
+_FLOATS = ir.VectorType(_FLOAT, LANES)
+_INTS = ir.VectorType(_INT, LANES)
+_BITS = ir.VectorType(ir.IntType(1), LANES)
+
+
+class LanesType(types.Type):  # type: ignore[misc]
+    """Sixteen float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="lanes")
+
+
+class MaskType(types.Type):  # type: ignore[misc]
+    """Sixteen truth values."""
+
+    def __init__(self) -> None:
+        super().__init__(name="lane_mask")
+
+
+lanes_type = LanesType()
+mask_type = MaskType()
+
+
+@register_model(LanesType)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _FLOATS)
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _BITS)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    if value.type == _FLOATS:
+        return value
+    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(one, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
+
+
+def _is_operand(kind: Any) -> bool:
+    return isinstance(kind, LanesType | types.Number)
+
+
+def _as_operand(kind: Any) -> Any:
+    return kind if isinstance(kind, LanesType) else types.float32
+
+
+def _define_binary(symbol: Callable[..., Any], result: Any, emit: Callable[[Any, Any, Any], Any]) -> None:
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if kws or len(args) != 2 or not any(isinstance(kind, LanesType) for kind in args):
+                return None
+            if not all(_is_operand(kind) for kind in args):
+                return None
+            return signature(result, *(_as_operand(kind) for kind in args))
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return emit(builder, *(_spread(builder, value) for value in args))
+
+    for left, right in ((LanesType, LanesType), (LanesType, types.Float), (types.Float, LanesType)):
+        lower_builtin(symbol, left, right)(lower)
+
+
+def _define_mask_operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, Any], Any]) -> None:
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            del kws
+            both = len(args) == 2 and all(isinstance(kind, MaskType) for kind in args)
+            return signature(mask_type, *args) if both else None
+
+    @lower_builtin(symbol, MaskType, MaskType)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return emit(builder, *args)
+
+
+def _define_unary(symbol: Callable[..., Any], operand: Any, emit: Callable[[Any, Any], Any]) -> None:
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            del kws
+            return signature(operand, operand) if args == (operand,) else None
+
+    @lower_builtin(symbol, type(operand))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return emit(builder, args[0])
+
+
+def _compare(condition: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda builder, left, right: builder.fcmp_ordered(condition, left, right)
+
+
+_define_binary(operator.add, lanes_type, lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
+_define_binary(operator.sub, lanes_type, lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS))
+_define_binary(operator.mul, lanes_type, lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS))
+_define_binary(operator.truediv, lanes_type, lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
+_define_binary(operator.lt, mask_type, _compare("<"))
+_define_binary(operator.le, mask_type, _compare("<="))
+_define_binary(operator.gt, mask_type, _compare(">"))
+_define_binary(operator.ge, mask_type, _compare(">="))
+_define_mask_operator(operator.and_, lambda builder, a, b: builder.and_(a, b))
+_define_mask_operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
+_define_unary(operator.neg, lanes_type, lambda builder, a: builder.fneg(a, flags=_FLAGS))
+_define_unary(operator.invert, mask_type, lambda builder, a: builder.not_(a))
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any, count: int) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    place = builder.gep(data, [offset])
+    return builder.bitcast(place, ir.VectorType(element, count).as_pointer())
+
+
+def _flat(kind: Any, *dtypes: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C" and kind.dtype in dtypes
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing: Any, array: Any, offset: Any) -> Any:
+    """``array[offset : offset + 16]`` of a flat float32 array, unchecked."""
+    del typing
+    if not _flat(array, types.float32):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _address(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
+        return builder.load(place, align=4)
+
+    return lanes_type(array, types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
+    """``array[offset : offset + 16] = value`` of a flat float32 array, unchecked."""
+    del typing
+    if not _flat(array, types.float32):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _address(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
+        builder.store(args[2], place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def splat(typing: Any, value: Any) -> Any:
+    """The same number in every lane."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return _spread(builder, args[0])
+
+    return lanes_type(types.float32), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def select(typing: Any, mask: Any, chosen: Any, other: Any) -> Any:
+    """`chosen` where the mask is true, else `other`."""
+    del typing, mask
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return builder.select(args[0], _spread(builder, args[1]), _spread(builder, args[2]))
+
+    return lanes_type(mask_type, _as_operand(chosen), _as_operand(other)), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_bits(typing: Any, mask: Any) -> Any:
+    """The mask as an integer, lane 0 in bit 0; zero if no lane is true."""
+    del typing, mask
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(mask_type), emit
+
+
+def _call_llvm(builder: Any, name: str, *values: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(values))
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+    return builder.call(function, values)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def absolute(typing: Any, value: Any) -> Any:
+    """Absolute value."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return _call_llvm(builder, "fabs", args[0])
+
+    return lanes_type(lanes_type), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def square_root(typing: Any, value: Any) -> Any:
+    """Square root; NaN below zero."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return _call_llvm(builder, "sqrt", args[0])
+
+    return lanes_type(lanes_type), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def rounded(typing: Any, value: Any) -> Any:
+    """The nearest integer, as a float."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return _call_llvm(builder, "rint", args[0])
+
+    return lanes_type(lanes_type), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def power_of_two(typing: Any, exponent: Any) -> Any:
+    """``2**exponent`` for whole exponents from -126 to 127, by writing the exponent bits."""
+    del typing, exponent
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        whole = builder.fptosi(args[0], _INTS)
+        biased = builder.add(whole, ir.Constant(_INTS, [127] * LANES))
+        return builder.bitcast(builder.shl(biased, ir.Constant(_INTS, [23] * LANES)), _FLOATS)
+
+    return lanes_type(lanes_type), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def binary_exponent(typing: Any, value: Any) -> Any:
+    """``floor(log2(value))`` of a positive normal number, read from its exponent bits."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        biased = builder.lshr(builder.bitcast(args[0], _INTS), ir.Constant(_INTS, [23] * LANES))
+        return builder.sitofp(builder.sub(biased, ir.Constant(_INTS, [127] * LANES)), _FLOATS)
+
+    return lanes_type(lanes_type), emit

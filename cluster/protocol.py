@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PROTOCOL_VERSION = 1
 SERVICE_TYPE = "_clusterofone._tcp.local."
+DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
 
 JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "cancelled", "failed"]
 Role = Literal["viewer", "submitter", "worker", "owner"]

@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from cluster.errors import Conflict
+from cluster.protocol import DEFAULT_PORTS as DEFAULT_PORTS
 
-DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
 _PORTS_TO_TRY = 40
 
 

@@ -1,0 +1,308 @@
+"""Talking HTTP to one role of the cluster: errors of our own tree, bounded replies, back-off with jitter.
+
+httpx's errors become ours in one function (`translated`), problem bodies in another (`checked`). A token goes to the
+host it was given for and nowhere else: no redirect is followed, no proxy or netrc of the environment is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from cluster.errors import (
+    ClusterError,
+    Internal,
+    Invalid,
+    TooLarge,
+    TransientError,
+    Unavailable,
+    from_problem,
+)
+from cluster.protocol import DEFAULT_PORTS, Message
+
+MAX_REPLY_BYTES: Final = 64 << 20
+_MAX_PROBLEM_BYTES: Final = 1 << 20
+_RETRY_AFTER_LIMIT_S: Final = 30.0
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where time and chance come from, so that tests may bring their own."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    rng: random.Random = field(default_factory=random.Random)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential back-off with full jitter, within an overall deadline."""
+
+    first_s: float = 0.25
+    longest_s: float = 10.0
+    total_s: float = 60.0
+
+
+class Attempts:
+    """The pauses of one call that is tried until it succeeds or its deadline passes."""
+
+    def __init__(self, backoff: Backoff, *, clock: Callable[[], float], rng: random.Random) -> None:
+        self._backoff = backoff
+        self._clock = clock
+        self._rng = rng
+        self._began = clock()
+        self._failed = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the call has been tried."""
+        return self._clock() - self._began
+
+    def pause_s(self, error: ClusterError) -> float:
+        """Return how long to wait before the next attempt.
+
+        Raises
+        ------
+        ClusterError
+            The error itself, if trying again cannot help or the deadline would pass meanwhile.
+        """
+        if not isinstance(error, TransientError):
+            raise error
+        ceiling = min(self._backoff.first_s * 2.0 ** min(self._failed, 30), self._backoff.longest_s)
+        asked = error.facts.get("retry_after_s")
+        least = min(float(asked), _RETRY_AFTER_LIMIT_S) if isinstance(asked, int | float) else 0.0
+        pause = max(least, 0.0) + self._rng.uniform(0.0, ceiling)
+        self._failed += 1
+        if self.elapsed_s + pause > self._backoff.total_s:
+            raise error
+        return pause
+
+
+async def persist(call: Callable[[], Awaitable[T]], backoff: Backoff, pace: Pace) -> T:
+    """Try an idempotent call until it succeeds; only transient errors are tried again.
+
+    Raises
+    ------
+    ClusterError
+        The last error, once it is not transient or the deadline has passed.
+    """
+    attempts = Attempts(backoff, clock=pace.clock, rng=pace.rng)
+    while True:
+        try:
+            return await call()
+        except TransientError as error:
+            pause = attempts.pause_s(error)
+        await pace.sleep(pause)
+
+
+def normalised_url(text: str, *, role: str = "scheduler") -> str:
+    """Return the base URL a person meant: `lab-pc-3` is `http://lab-pc-3:15400`.
+
+    Raises
+    ------
+    Invalid
+        If it is not the http or https address of a server.
+    """
+    given = text.strip().rstrip("/")
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or port == 0
+        or parts.query
+        or parts.fragment
+    ):
+        raise Invalid(f"{text!r} is not the address of a {role}; write http://HOST:PORT", field="url")
+    if parts.username is not None:
+        raise Invalid(f"a {role}'s address must not hold a user name or password", field="url")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port is None and parts.scheme == "http":
+        port = DEFAULT_PORTS[role]
+    netloc = host if port is None else f"{host}:{port}"
+    return f"{parts.scheme}://{netloc}{parts.path}"
+
+
+def series_route(path: str, tail: str = "") -> str:
+    """Return the route of a series of the data server, its name quoted."""
+    return f"/api/v1/series/{quote(path, safe='/')}{tail}"
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn what httpx raises into errors of our tree."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise Unavailable(f"{url} did not answer in time") from error
+    except httpx.TransportError as error:
+        raise Unavailable(f"{url} cannot be reached: {error or type(error).__name__}") from error
+    except httpx.InvalidURL as error:
+        raise Invalid(f"{url} is not an address: {error}", field="url") from error
+
+
+def problem_of(response: httpx.Response, content: bytes) -> ClusterError:
+    """Return the error that a reply of status 300 and above stands for."""
+    if response.is_redirect:
+        return Internal(f"{response.request.url} redirects elsewhere; a token is not sent to other hosts")
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    problem = body if isinstance(body, dict) else {}
+    error = from_problem(response.status_code, problem)
+    retry_after = response.headers.get("retry-after", "")
+    if retry_after.isdigit():
+        error.facts.setdefault("retry_after_s", int(retry_after))
+    return error
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply that was read whole."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def message(self, kind: type[M]) -> M:
+        """Return the message in the reply.
+
+        Raises
+        ------
+        Internal
+            If it is not one that this version understands.
+        """
+        try:
+            return kind.model_validate_json(self.content)
+        except ValidationError as error:
+            raise Internal(
+                f"{self.url} answered in a way that this version does not understand "
+                f"({error.error_count()} faults in {kind.__name__}); are both sides of the same version?"
+            ) from error
+
+
+def request_arguments(body: Message | bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return httpx's arguments for a body: a message as JSON, or bytes as they are."""
+    if body is None:
+        return {"headers": dict(headers)}
+    if isinstance(body, bytes):
+        return {"headers": {"content-type": "application/octet-stream", **headers}, "content": body}
+    content = body.model_dump_json().encode()
+    return {"headers": {"content-type": "application/json", **headers}, "content": content}
+
+
+def client_arguments(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+    """Return what every httpx client of ours is made with."""
+    headers = {"accept-encoding": "identity"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
+        "follow_redirects": False,
+        "trust_env": False,
+    }
+
+
+class Link:
+    """One server, spoken to asynchronously. Nothing here tries twice; see `persist`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self.url = url
+        self.token = token
+        self._timeout_s = timeout_s
+        self._client = httpx.AsyncClient(transport=transport, **client_arguments(url, token, timeout_s))
+
+    async def get(self, path: str, kind: type[M], **options: Any) -> M:
+        """Return the message at a path; `options` are those of `request`."""
+        return (await self.request("GET", path, **options)).message(kind)
+
+    async def send(self, path: str, body: Message | bytes | None, kind: type[M], **options: Any) -> M:
+        """Post a body and return the message that answers it."""
+        return (await self.request("POST", path, body, **options)).message(kind)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Message | bytes | None = None,
+        *,
+        params: Mapping[str, str | int | float] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        limit_bytes: int = MAX_REPLY_BYTES,
+    ) -> Reply:
+        """Make one request and read its reply whole.
+
+        Raises
+        ------
+        Unavailable
+            If nobody answers.
+        TooLarge
+            If the reply is over `limit_bytes`.
+        ClusterError
+            What the server's problem body says.
+        """
+        arguments = request_arguments(body, headers or {})
+        wait = httpx.Timeout(timeout_s or self._timeout_s, connect=5.0)
+        url = f"{self.url}{path}"
+        with translated(url):
+            async with self._client.stream(
+                method, path, params=params, timeout=wait, **arguments
+            ) as response:
+                limit = limit_bytes if response.is_success else _MAX_PROBLEM_BYTES
+                content = await _bounded(response, url, limit)
+        if not response.is_success:
+            raise problem_of(response, content)
+        return Reply(url=url, status=response.status_code, headers=response.headers, content=content)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def _bounded(response: httpx.Response, url: str, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > limit_bytes:
+            raise TooLarge(f"{url} sent more than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+@asynccontextmanager
+async def linked(url: str, token: str | None = None, *, timeout_s: float = 30.0) -> AsyncIterator[Link]:
+    """Give a link for the length of a block."""
+    link = Link(url, token, timeout_s=timeout_s)
+    try:
+        yield link
+    finally:
+        await link.aclose()

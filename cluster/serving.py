@@ -12,7 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from cluster.errors import Conflict
-from cluster.protocol import DEFAULT_PORTS as DEFAULT_PORTS
+from cluster.protocol import DEFAULT_PORTS
+
+__all__ = ["DEFAULT_PORTS", "Server", "bind", "serve"]
 
 _PORTS_TO_TRY = 40
 

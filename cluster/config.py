@@ -29,14 +29,15 @@ class Places(Settings):
 
     @classmethod
     def of_user(cls, environ: Mapping[str, str]) -> Places:
-        """Return the platform's folders, or all of them under $CLUSTEROFONE_HOME."""
-        home = environ.get("CLUSTEROFONE_HOME")
+        """Return the platform's folders, or all of them under $CLUSTEROFONE_HOME (caches: $CLUSTEROFONE_CACHE)."""
+        home, cache = environ.get("CLUSTEROFONE_HOME"), environ.get("CLUSTEROFONE_CACHE")
         if home:
-            return cls(config=Path(home) / "config", state=Path(home) / "state", cache=Path(home) / "cache")
+            caches = Path(cache) if cache else Path(home) / "cache"
+            return cls(config=Path(home) / "config", state=Path(home) / "state", cache=caches)
         return cls(
             config=Path(platformdirs.user_config_dir("clusterofone", appauthor=False)),
             state=Path(platformdirs.user_state_dir("clusterofone", appauthor=False)),
-            cache=Path(platformdirs.user_cache_dir("clusterofone", appauthor=False)),
+            cache=Path(cache or platformdirs.user_cache_dir("clusterofone", appauthor=False)),
         )
 
     def cluster(self, name: str) -> Path:
@@ -70,6 +71,7 @@ class Runtime(Settings):
     url: str
     dataserver: str | None
     web: str | None = None
+    roots: tuple[Path, ...] = ()
     pid: int
 
 

@@ -163,8 +163,10 @@ class Supervisor:
         """Wait until `stop` is set (None) or a role that must not die has died (why)."""
         stopped = asyncio.ensure_future(stop.wait())
         futures: set[asyncio.Future[Any]] = {stopped, self._failed}
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        try:
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
         return self._failed.result() if self._failed.done() else None
 
     async def stop(self) -> None:

@@ -1,0 +1,73 @@
+"""`clusterofone render | export`: pictures and tables from a result file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.commands import console
+
+
+class Style(StrEnum):
+    """How localisations become a picture."""
+
+    GAUSSIAN = "gaussian"
+    HISTOGRAM = "histogram"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(render)
+    app.command()(export)
+
+
+def render(
+    results: Annotated[Path, typer.Argument(metavar="IN.h5r")],
+    picture: Annotated[Path, typer.Argument(metavar="OUT.png|OUT.tif")],
+    pixel_nm: Annotated[
+        float, typer.Option(min=0.5, max=1000.0, help="Size of a pixel of the picture [nm].")
+    ] = 10.0,
+    style: Annotated[
+        Style, typer.Option(help="gaussian: as wide as each localisation's error; histogram: counts.")
+    ] = Style.GAUSSIAN,
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Draw a result as a picture: PNG to look at, 16-bit TIFF to measure in.
+
+    Example: [bold]clusterofone render analysis/series.h5r series.png --pixel-nm 5[/]
+    """
+    from cluster.results.h5r import read
+    from cluster.results.render import render_file
+
+    _check(results, picture, {".png", ".tif", ".tiff"}, overwrite=overwrite)
+    render_file(read(results), picture, pixel_nm=pixel_nm, style=style.value)
+    console.say(f"picture: {picture}")
+
+
+def export(
+    results: Annotated[Path, typer.Argument(metavar="IN.h5r")],
+    table: Annotated[Path, typer.Argument(metavar="OUT.csv")],
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Write a result as a table that other programs read: ThunderSTORM's CSV.
+
+    Example: [bold]clusterofone export analysis/series.h5r series.csv[/]
+    """
+    from cluster.results.csv import write_csv
+    from cluster.results.h5r import read
+
+    _check(results, table, {".csv"}, overwrite=overwrite)
+    write_csv(read(results), table)
+    console.say(f"table: {table}")
+
+
+def _check(results: Path, target: Path, endings: set[str], *, overwrite: bool) -> None:
+    if not results.exists():
+        console.refuse(f"{results}: there is no such file")
+    if target.suffix.lower() not in endings:
+        console.refuse(f"{target}: must end in {' or '.join(sorted(endings))}", console.USAGE)
+    if target.exists() and not overwrite:
+        console.refuse(f"{target}: exists; give --overwrite to replace it")

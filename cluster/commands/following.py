@@ -1,0 +1,67 @@
+"""Watching a job with a progress bar, and saying how it ended."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cluster.client import Client
+from cluster.commands import console
+from cluster.protocol import Job
+
+ENDED: Final = frozenset({"done", "done_with_errors", "cancelled", "failed"})
+_FAILED_RANGES_SHOWN: Final = 10
+
+
+def follow(client: Client, job: Job) -> Job:
+    """Show a job's progress until it ends; return it as it ended."""
+    if job.state in ENDED:
+        return job
+    with console.progress() as bar:
+        shown = bar.add_task(job.name, total=job.frames.total, rates="")
+        for job in client.watch(job.id):
+            done = job.frames.localised + job.frames.skipped + job.frames.failed
+            bar.update(shown, completed=done, total=job.frames.total, rates=_rates(job))
+            if job.state in ENDED:
+                break
+    return client.job(job.id)
+
+
+def summary(job: Job) -> str:
+    """Say in words how a job stands."""
+    frames = job.frames
+    parts = [f"{job.name}: {job.state.replace('_', ' ')}"]
+    parts.append(
+        f"{frames.localised} frames localised, {frames.skipped} skipped, {frames.failed} failed of {frames.total}"
+    )
+    parts.append(f"{job.localisations} localisations")
+    if job.started and job.finished and job.finished > job.started:
+        parts.append(f"{job.finished - job.started:.1f} s")
+    lines = [", ".join(parts)]
+    lines += [f"note: {note}" for note in job.notes]
+    if job.output:
+        lines.append(f"result: {job.output}")
+    lines += failures(job)
+    return "\n".join(lines)
+
+
+def failures(job: Job) -> list[str]:
+    """Say which frames failed, and why."""
+    lines = [f"error: {job.error}"] if job.error else []
+    for failed in job.failed_frames[:_FAILED_RANGES_SHOWN]:
+        which = (
+            f"frame {failed.start}"
+            if failed.stop == failed.start + 1
+            else f"frames {failed.start}-{failed.stop - 1}"
+        )
+        lines.append(f"failed: {which}: {failed.reason}")
+    if len(job.failed_frames) > _FAILED_RANGES_SHOWN:
+        lines.append(f"failed: {len(job.failed_frames) - _FAILED_RANGES_SHOWN} more ranges (see --json)")
+    return lines
+
+
+def _rates(job: Job) -> str:
+    if not job.rate_frames_per_s:
+        return job.state
+    done = max(1, job.frames.localised)
+    each = job.localisations / done
+    return f"{job.rate_frames_per_s:.0f} frames/s  {job.rate_frames_per_s * each:.0f} localisations/s"

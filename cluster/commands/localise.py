@@ -1,0 +1,299 @@
+"""`clusterofone localise | test`: one series after the other through a cluster that runs, or a private one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cluster.client import Client
+from cluster.commands import console, surroundings
+from cluster.commands.connection import Scheduler, Token, connect, relative_to_roots
+from cluster.commands.following import follow, summary
+from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, job_request
+from cluster.config import Places
+from cluster.errors import CallerError
+from cluster.local import LocalCluster, Plan
+from cluster.protocol import Job, JobRequest
+
+PRIVATE: Final = "private"
+_EXAMPLE_VALUES: Final = {
+    "voxelsize.x": "0.1",
+    "voxelsize.y": "0.1",
+    "Camera.ADOffset": "100",
+    "Camera.ElectronsPerCount": "0.5",
+    "Camera.ReadNoise": "1.6",
+    "Camera.TrueEMGain": "1",
+    "Camera.NoiseFactor": "1",
+}
+
+Series = Annotated[
+    list[Path],
+    typer.Argument(help="One or more series: TIFF, OME-TIFF, PYME .h5, .dax, .raw", show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--workers",
+        min=1,
+        max=1024,
+        help="Start a private cluster with this many workers [default: one that runs, else cores]",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands; `localize` is the same as `localise`."""
+    app.command("localise")(localise)
+    app.command("localize", hidden=True)(localise)
+    app.command("test")(preview)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster to send jobs to, and how it names the files given on the command line."""
+
+    client: Client
+    roots: tuple[Path, ...]
+    private: bool
+
+    def name_of(self, series: Path) -> str:
+        """Return how the data server names a series."""
+        name = relative_to_roots(series, self.roots)
+        if name is not None:
+            return name
+        if self.roots and series.exists():
+            console.refuse(f"{series}: not under a root of that cluster ({', '.join(map(str, self.roots))})")
+        return series.as_posix()
+
+
+def localise(
+    series: Series,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The result file [default: analysis/<series>.h5r beside the series]"
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let -o replace a file.")] = False,
+    fit: Fit = None,
+    settings: Set = None,
+    meta: Meta = None,
+    metadata: MetadataFile = None,
+    like: Like = None,
+    workers: Workers = None,
+    task_frames: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, hidden=True, help="A fixed task size, for tests.")
+    ] = None,
+    scheduler: Scheduler = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Localise series, with a progress bar; the exit status is 0 only if every frame was localised or skipped.
+
+    Examples: [bold]clusterofone localise series.tif[/] · [bold]clusterofone localise *.tif --set threshold=1.2 -n 4[/] ·
+    [bold]clusterofone localise foreign.tif --meta voxelsize.x=0.1 --meta voxelsize.y=0.1 --meta Camera.ADOffset=100 …[/]
+    """
+    _check_arguments(series, output, overwrite=overwrite, local=scheduler is None)
+    ended: list[Job] = []
+    with _place(series, workers, scheduler, token, task_frames, output) as place:
+        for path in series:
+            request = job_request(place.name_of(path), fit, settings, meta, metadata, like, name=path.name)
+            request = request.model_copy(update={"output": _asked_output(place, output)})
+            with _completing(path, request):
+                job = place.client.submit_request(request)
+            job = _followed(place, job)
+            ended.append(_delivered(place, job, output))
+            console.say(summary(ended[-1]))
+    if json:
+        _print_jobs(ended)
+    if any(job.state != "done" for job in ended):
+        raise typer.Exit(console.FAILED)
+
+
+def preview(
+    series: Annotated[Path, typer.Argument(help="The series.")],
+    frames: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many frames, spread through the series.")
+    ] = 12,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The picture [default: <series>_test.png here]")
+    ] = None,
+    fit: Fit = None,
+    settings: Set = None,
+    meta: Meta = None,
+    metadata: MetadataFile = None,
+    like: Like = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Show what would be detected and fitted, on frames spread through the series: a table and a picture.
+
+    Example: [bold]clusterofone test series.tif --set threshold=1.5[/]
+    """
+    from cluster.commands.preview import picture, table
+
+    _check_arguments([series], None, overwrite=True, local=scheduler is None)
+    target = output or Path(f"{series.stem}_test.png")
+    with _place([series], workers, scheduler, token, None, None) as place:
+        name = place.name_of(series)
+        request = job_request(name, fit, settings, meta, metadata, like)
+        with _completing(series, request):
+            found = place.client.preview(
+                name, analysis=request.analysis, metadata=request.metadata, frames=frames
+            )
+        picture(place.client, found, target)
+    for note in found.notes:
+        console.say(f"note: {note}")
+    if json:
+        console.print_json(found)
+    else:
+        console.out.print(table(found))
+    console.say(f"picture: {target}")
+
+
+def _check_arguments(series: list[Path], output: Path | None, *, overwrite: bool, local: bool) -> None:
+    for path in series:
+        if local and not path.exists():
+            console.refuse(f"{path}: there is no such file")
+    if output is None:
+        return
+    if len(series) > 1:
+        console.refuse("-o names one result, but there are several series; leave it out", console.USAGE)
+    if output.suffix != ".h5r":
+        console.refuse(f"-o {output}: a result file ends in .h5r", console.USAGE)
+    if output.exists() and not overwrite:
+        console.refuse(f"-o {output}: exists; give --overwrite to replace it")
+    if not output.absolute().parent.is_dir():
+        console.refuse(f"-o {output}: there is no folder {output.absolute().parent}")
+    if not os.access(output.absolute().parent, os.W_OK):
+        console.refuse(f"-o {output}: the folder {output.absolute().parent} cannot be written")
+
+
+@contextlib.contextmanager
+def _place(
+    series: list[Path],
+    workers: int | None,
+    scheduler: str | None,
+    token: str | None,
+    task_frames: int | None,
+    output: Path | None,
+) -> Iterator[Place]:
+    """Return the cluster that is named or that this user runs here, else (and always with -n) a private one."""
+    if scheduler is not None:
+        connection = connect(scheduler, token)
+        yield Place(connection.client, connection.runtime.roots if connection.runtime else (), private=False)
+        return
+    runtime = surroundings.own_runtime() if workers is None and task_frames is None else None
+    if runtime is not None and all(relative_to_roots(path, runtime.roots) for path in series):
+        console.say(f"using your cluster {runtime.name!r} at {runtime.url}")
+        yield Place(Client(runtime.url, surroundings.own_token(runtime.name)), runtime.roots, private=False)
+        return
+    with private_cluster(
+        series_root(series), workers, task_frames=task_frames, results_root=_results_root(series, output)
+    ) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def private_cluster(
+    root: Path, workers: int | None, *, task_frames: int | None = None, results_root: Path | None = None
+) -> Iterator[Place]:
+    """Run a cluster of our own for the length of a command; its state is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="clusterofone-", ignore_cleanup_errors=True) as home:
+        caches = surroundings.places().cache
+        places = Places(config=Path(home) / "config", state=Path(home) / "state", cache=caches)
+        environ = {**os.environ, "CLUSTEROFONE_HOME": home, "CLUSTEROFONE_CACHE": str(caches)}
+        plan = Plan(
+            name=PRIVATE,
+            places=places,
+            roots=(root,),
+            workers=surroundings.usable_cores() if workers is None else workers,
+            port=None,
+            task_frames=task_frames,
+            results_root=results_root,
+        )
+        with LocalCluster(plan, environ, on_event=console.say) as cluster:
+            yield Place(Client(cluster.url, cluster.token), plan.roots, private=True)
+
+
+def series_root(series: list[Path]) -> Path:
+    """Return the folder that holds all the series: what a private cluster serves."""
+    folders = [path.resolve().parent for path in series]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:
+        console.refuse("the series lie on different drives; localise them one at a time")
+
+
+def _results_root(series: list[Path], output: Path | None) -> Path | None:
+    if output is not None:
+        return output.absolute().parent
+    return surroundings.results_root((series_root(series),))
+
+
+def _asked_output(place: Place, output: Path | None) -> str | None:
+    if output is None or not place.private:
+        return None
+    return f".{output.stem}.{os.getpid()}.h5r" if output.exists() else str(output.absolute())
+
+
+def _followed(place: Place, job: Job) -> Job:
+    try:
+        return follow(place.client, job)
+    except KeyboardInterrupt:
+        console.say(f"cancelling {job.id} …")
+        place.client.cancel(job.id)
+        raise
+
+
+def _delivered(place: Place, job: Job, output: Path | None) -> Job:
+    """Put the result where -o says, if it is not there yet."""
+    if output is None or job.output is None or Path(job.output) == output.absolute():
+        return job
+    place.client.download(job.id, "h5r", output)
+    if place.private:
+        Path(job.output).unlink(missing_ok=True)
+    return job.model_copy(update={"output": str(output.absolute())})
+
+
+@contextlib.contextmanager
+def _completing(path: Path, request: JobRequest) -> Iterator[None]:
+    """When metadata are missing, print the command line that would give them."""
+    try:
+        yield
+    except CallerError as error:
+        missing = error.facts.get("keys") or []
+        if missing:
+            console.say(f"Complete this and run it again:\n  {_completed(path, request, missing)}")
+        raise
+
+
+def _completed(path: Path, request: JobRequest, missing: list[str]) -> str:
+    given = [f"--meta {key}={_word(value)}" for key, value in request.metadata.items()]
+    asked = [f"--meta {key}={_EXAMPLE_VALUES.get(key, '…')}" for key in missing]
+    chosen = [f"--set {key}={_word(value)}" for key, value in request.analysis.items()]
+    return " ".join(["clusterofone localise", shlex.quote(str(path)), *chosen, *given, *asked])
+
+
+def _word(value: Any) -> str:
+    import json
+
+    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
+
+
+def _print_jobs(jobs: list[Job]) -> None:
+    if len(jobs) == 1:
+        console.print_json(jobs[0])
+    else:
+        console.print_json({"jobs": [job.model_dump(mode="json") for job in jobs]})

@@ -1,0 +1,91 @@
+"""The Test button's answer for people: a table, and a picture of the frames with what was found drawn over them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageDraw
+from rich.table import Table
+
+from cluster.client import Client
+from cluster.protocol import Preview, PreviewFrame
+
+_TILE_PX: Final = 320
+_COLUMNS: Final = 4
+_FITTED: Final = (70, 240, 90)
+_DEBOUNCED: Final = (255, 70, 255)
+_CAPTION_PX: Final = 18
+
+
+def table(preview: Preview) -> Table:
+    """Return one line a frame."""
+    shown = Table(box=None, pad_edge=False)
+    for heading in (
+        "frame",
+        "status",
+        "candidates",
+        "fitted",
+        "median photons",
+        "median σ [px]",
+        "median error [nm]",
+    ):
+        shown.add_column(heading, justify="right")
+    for frame in preview.frames:
+        shown.add_row(
+            str(frame.frame),
+            frame.reason or frame.status,
+            str(len(frame.candidates)),
+            str(len(frame.rows)),
+            *_medians(frame),
+        )
+    return shown
+
+
+def picture(client: Client, preview: Preview, target: Path) -> None:
+    """Draw the frames in a grid: green circles were fitted, magenta squares gave way to a brighter neighbour."""
+    columns = min(_COLUMNS, len(preview.frames))
+    lines = -(-len(preview.frames) // columns)
+    sheet = Image.new("RGB", (columns * _TILE_PX, lines * (_TILE_PX + _CAPTION_PX)))
+    for number, frame in enumerate(preview.frames):
+        tile = _tile(client.frame_png(preview.series, frame.frame), frame)
+        sheet.paste(tile, (number % columns * _TILE_PX, number // columns * (_TILE_PX + _CAPTION_PX)))
+    sheet.save(target)
+
+
+def _tile(png: bytes, frame: PreviewFrame) -> Image.Image:
+    raw = Image.open(io.BytesIO(png)).convert("RGB")
+    scale = _TILE_PX / max(raw.size)
+    tile = Image.new("RGB", (_TILE_PX, _TILE_PX + _CAPTION_PX))
+    tile.paste(
+        raw.resize((round(raw.width * scale), round(raw.height * scale)), Image.Resampling.NEAREST),
+        (0, _CAPTION_PX),
+    )
+    draw = ImageDraw.Draw(tile)
+    draw.text(
+        (4, 3),
+        f"frame {frame.frame}: {len(frame.rows)} fitted of {len(frame.candidates)}",
+        fill=(255, 255, 255),
+    )
+    for candidate in frame.candidates:
+        x, y, r = (candidate.x_px + 0.5) * scale, (candidate.y_px + 0.5) * scale + _CAPTION_PX, 4.0 * scale
+        box = (x - r, y - r, x + r, y + r)
+        if candidate.fitted:
+            draw.ellipse(box, outline=_FITTED)
+        else:
+            draw.rectangle(box, outline=_DEBOUNCED)
+    return tile
+
+
+def _medians(frame: PreviewFrame) -> tuple[str, str, str]:
+    return (
+        _median([row.photons for row in frame.rows], ".0f"),
+        _median([row.sigma_px for row in frame.rows], ".2f"),
+        _median([row.error_x_nm for row in frame.rows], ".1f"),
+    )
+
+
+def _median(values: list[float | None], form: str) -> str:
+    known = sorted(value for value in values if value is not None)
+    return format(known[len(known) // 2], form) if known else ""

@@ -1,0 +1,106 @@
+"""A simulated series on disk: the TIFF, its metadata as a sidecar, its truth as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tifffile
+
+from fitting import simulate
+from fitting.simulate import Simulation
+
+_BLOCK_BYTES: Final = 16 << 20
+_BIGTIFF_BYTES: Final = 3 << 30
+
+
+@dataclass(frozen=True)
+class SeriesFiles:
+    """Where the parts of a simulated series lie: OUT.tif, OUT.json, OUT.truth.csv."""
+
+    series: Path
+
+    @property
+    def metadata(self) -> Path:
+        """Return the sidecar."""
+        return self.series.with_suffix(".json")
+
+    @property
+    def truth(self) -> Path:
+        """Return the table of molecules."""
+        return self.series.with_suffix(".truth.csv")
+
+    def existing(self) -> list[Path]:
+        """Return which of these exist."""
+        return [path for path in (self.series, self.metadata, self.truth) if path.exists()]
+
+
+def write(sim: Simulation, files: SeriesFiles, advance: Callable[[int], None]) -> None:
+    """Write a simulated series; each file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    temporary = files.series.with_name(f".{files.series.stem}.{os.getpid()}.tif")
+    try:
+        _write_tiff(sim, temporary, advance)
+        _write_truth(simulate.truth(sim), files.truth)
+        _write_text(files.metadata, json.dumps(simulate.metadata(sim), indent=1) + "\n")
+        temporary.replace(files.series)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_truth(path: Path) -> dict[str, Any]:
+    """Return a truth table as columns: frame, x_nm, y_nm, photons."""
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+
+
+def _write_tiff(sim: Simulation, path: Path, advance: Callable[[int], None]) -> None:
+    frame_bytes = 2 * sim.height_px * sim.width_px
+    with tifffile.TiffWriter(path, bigtiff=sim.frames * frame_bytes > _BIGTIFF_BYTES) as tiff:
+        tiff.write(
+            _frames(sim, max(1, _BLOCK_BYTES // frame_bytes), advance),
+            shape=(sim.frames, sim.height_px, sim.width_px),
+            dtype=np.uint16,
+            photometric="minisblack",
+            contiguous=True,
+            metadata={"axes": "TYX"},
+        )
+
+
+def _frames(sim: Simulation, block: int, advance: Callable[[int], None]) -> Iterator[Any]:
+    for start in range(0, sim.frames, block):
+        frames = simulate.frames(sim, start, min(start + block, sim.frames))
+        for frame in frames:
+            yield frame
+            advance(1)
+
+
+def _write_truth(truth: np.ndarray[Any, Any], path: Path) -> None:
+    names = truth.dtype.names or ()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(names)
+        table.writerows([[_number(value) for value in row] for row in truth.tolist()])
+    temporary.replace(path)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -110,6 +110,7 @@ class WorkerSettings(Settings):
     scheduler: str | None = None
     token: str | None = Field(default=None, repr=False)
     cluster_name: str | None = None
+    config: Path | None = None
     state: Path
     cache: Path
 

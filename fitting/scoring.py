@@ -262,7 +262,7 @@ def _isolated(frame: npt.NDArray[np.int64], xy: FloatArray, radius: float) -> np
     if len(frame) < 2:
         return np.ones(len(frame), bool)
     points = _in_time(frame, xy, radius)
-    distance, _ = cKDTree(points).query(points, k=2)
+    distance = np.asarray(cKDTree(points).query(points, k=2)[0])
     alone: npt.NDArray[np.bool_] = distance[:, 1] > radius
     return alone
 

@@ -186,6 +186,6 @@ def from_problem(status: int, body: Mapping[str, Any]) -> ClusterError:
     detail = str(body.get("detail") or body.get("title") or f"the server answered {status}")
     code = body.get("code")
     for kind in every_error():
-        if code in kind.__dict__.values() and kind.code == code:
+        if kind.__dict__.get("code") == code:
             return kind(detail, **facts)
     return _UNKNOWN_CODE_BY_CLASS.get(status // 100, ClusterError)(detail, **facts)

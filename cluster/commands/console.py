@@ -53,7 +53,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress(total: int | None = None) -> Iterator[Progress]:
+def progress() -> Iterator[Progress]:
     """Return a progress bar on standard error: counts, free text (rates), time left."""
     with Progress(
         SpinnerColumn(),

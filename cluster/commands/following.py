@@ -18,10 +18,10 @@ def follow(client: Client, job: Job) -> Job:
         return job
     with console.progress() as bar:
         shown = bar.add_task(job.name, total=job.frames.total, rates="")
-        for job in client.watch(job.id):
-            done = job.frames.localised + job.frames.skipped + job.frames.failed
-            bar.update(shown, completed=done, total=job.frames.total, rates=_rates(job))
-            if job.state in ENDED:
+        for seen in client.watch(job.id):
+            done = seen.frames.localised + seen.frames.skipped + seen.frames.failed
+            bar.update(shown, completed=done, total=seen.frames.total, rates=_rates(seen))
+            if seen.state in ENDED:
                 break
     return client.job(job.id)
 

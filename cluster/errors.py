@@ -186,6 +186,6 @@ def from_problem(status: int, body: Mapping[str, Any]) -> ClusterError:
     detail = str(body.get("detail") or body.get("title") or f"the server answered {status}")
     code = body.get("code")
     for kind in every_error():
-        if kind.__dict__.get("code") == code:
+        if isinstance(code, str) and kind.__dict__.get("code") == code:
             return kind(detail, **facts)
     return _UNKNOWN_CODE_BY_CLASS.get(status // 100, ClusterError)(detail, **facts)

@@ -1,0 +1,214 @@
+"""The tasks of one job: cut lazily from a cursor, kept in eight bytes each once they are done."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cluster.scheduler.core.phases import Phase, Queued, Running
+from cluster.scheduler.core.records import Counts, JobOrder, JobSaved, TaskSaved
+from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready, TaskState
+
+_SMOOTHING = 0.3
+
+
+@dataclass
+class Tally:
+    """Sums over a job's settled tasks."""
+
+    localised: int = 0
+    skipped: int = 0
+    failed: int = 0
+    rows: int = 0
+    tasks_done: int = 0
+    retries: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames are settled one way or another."""
+        return self.localised + self.skipped + self.failed
+
+
+class Job:
+    """A job's tasks and sums. Task i covers the frames that follow task i - 1, unless the order lists single frames."""
+
+    def __init__(self, order: JobOrder, sequence: int) -> None:
+        self.order = order
+        self.sequence = sequence
+        self.phase: Phase = Queued()
+        self.tally = Tally(skipped=order.total - self.frames_in_range())
+        self.seconds_per_frame: float | None = None
+        self.last_refusal = ""
+        self.leased: dict[int, Leased] = {}
+        self.failed: set[int] = set()
+        self._waiting: set[int] = set()
+        self._queue: list[int] = []  # heap of the waiting tasks; may hold some that wait no longer
+        self._starts = array("q")
+        self._states: list[TaskState | None] = []
+        self._cursor = order.start
+        if order.frames is not None:
+            self._cut_single_frames(order.frames)
+
+    def frames_in_range(self) -> int:
+        """Return how many frames the tasks cover."""
+        frames = self.order.frames
+        return self.order.stop - self.order.start if frames is None else len(frames)
+
+    # --- what is there -----------------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> int:
+        """Return the first frame that no task covers yet."""
+        return self._cursor
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether tasks may be leased."""
+        return isinstance(self.phase, Queued | Running)
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether a task could be leased now."""
+        return self.is_open and (bool(self._waiting) or self._cursor < self._end)
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether every frame is covered by a task that is done or failed."""
+        return self._cursor >= self._end and not self._waiting and not self.leased
+
+    @property
+    def frames_uncut(self) -> int:
+        """Return how many frames no task covers yet."""
+        return max(0, self._end - self._cursor)
+
+    @property
+    def tasks(self) -> int:
+        """Return how many tasks have been cut."""
+        return len(self._states)
+
+    @property
+    def _end(self) -> int:
+        return self.order.stop if self.order.frames is None else self._cursor
+
+    def knows(self, task_id: int) -> bool:
+        """Return whether this task has been cut."""
+        return 0 <= task_id < len(self._states)
+
+    def state(self, task_id: int) -> TaskState:
+        """Return the state of a task."""
+        state = self._states[task_id]
+        assert state is not None
+        return state
+
+    def bounds(self, task_id: int) -> tuple[int, int]:
+        """Return the frames [start, stop) of a task."""
+        start = self._starts[task_id]
+        if self.order.frames is not None:
+            return start, start + 1
+        last = task_id + 1 == len(self._starts)
+        return start, self._cursor if last else self._starts[task_id + 1]
+
+    def saved(self) -> JobSaved:
+        """Return the job's record."""
+        return JobSaved(self.order, self.phase)
+
+    def record(self, task_id: int, counts: Counts | None = None, first_row: int = 0) -> TaskSaved:
+        """Return a task's record."""
+        start, stop = self.bounds(task_id)
+        state = self.state(task_id)
+        return TaskSaved(self.order.job_id, task_id, start, stop, state, counts or Counts(), first_row)
+
+    # --- what changes ------------------------------------------------------------------------------------------
+
+    def take(self, eligible: Callable[[Ready], bool], size: Callable[[Job], int]) -> int | None:
+        """Return a task to lease: the first ready one that is eligible, else a new one cut from the cursor."""
+        passed_over: list[int] = []
+        taken = None
+        while self._queue and taken is None:
+            task_id = heapq.heappop(self._queue)
+            state = self._states[task_id]
+            if not isinstance(state, Ready):
+                continue
+            if eligible(state):
+                taken = task_id
+            else:
+                passed_over.append(task_id)
+        for task_id in passed_over:
+            heapq.heappush(self._queue, task_id)
+        return self._cut(size(self)) if taken is None and self._cursor < self._end else taken
+
+    def put(self, task_id: int, state: TaskState) -> None:
+        """Put a task into the book of its new state; the sums follow."""
+        before = self._states[task_id]
+        self._states[task_id] = state
+        self._leave(task_id, before)
+        match state:
+            case Ready():
+                self._wait(task_id)
+            case Leased():
+                self.leased[task_id] = state
+            case Failed():
+                start, stop = self.bounds(task_id)
+                self.failed.add(task_id)
+                self.tally.failed += stop - start
+            case Done():
+                self.tally.tasks_done += 1
+
+    def count(self, counts: Counts, frames: int) -> int:
+        """Add a result to the sums and return where its rows begin among the job's."""
+        tally = self.tally
+        first_row = tally.rows
+        tally.localised += counts.localised
+        tally.skipped += counts.skipped
+        tally.failed += counts.failed
+        tally.rows += counts.rows
+        if counts.seconds > 0:
+            measured = counts.seconds / frames
+            known = self.seconds_per_frame
+            self.seconds_per_frame = measured if known is None else known + _SMOOTHING * (measured - known)
+        return first_row
+
+    def restore_task(self, record: TaskSaved) -> None:
+        """Put a journaled task back; tasks come in the order of their numbers."""
+        if self.order.frames is None:
+            self._starts.append(record.start)
+            self._states.append(None)
+            self._cursor = record.stop
+        self.put(record.task_id, record.state)
+        if isinstance(record.state, Done):
+            self.count(record.counts, record.stop - record.start)
+
+    def live(self) -> Iterator[tuple[int, Leased]]:
+        """Yield the leased tasks; the book may change meanwhile."""
+        yield from list(self.leased.items())
+
+    def _cut(self, frames: int) -> int:
+        self._starts.append(self._cursor)
+        self._states.append(Ready())
+        self._cursor = min(self.order.stop, self._cursor + max(1, frames))
+        return len(self._states) - 1
+
+    def _cut_single_frames(self, frames: tuple[int, ...]) -> None:
+        for task_id, frame in enumerate(frames):
+            self._starts.append(frame)
+            self._states.append(Ready())
+            self._wait(task_id)
+
+    def _wait(self, task_id: int) -> None:
+        self._waiting.add(task_id)
+        heapq.heappush(self._queue, task_id)
+
+    def _leave(self, task_id: int, before: TaskState | None) -> None:
+        match before:
+            case Leased():
+                del self.leased[task_id]
+            case Failed():
+                start, stop = self.bounds(task_id)
+                self.failed.discard(task_id)
+                self.tally.failed -= stop - start
+            case Ready():
+                self._waiting.discard(task_id)
+            case _:
+                pass

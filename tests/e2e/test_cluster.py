@@ -1,0 +1,178 @@
+"""A cluster that runs: started, submitted to, joined, stopped, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+Eventually = Callable[..., Any]
+
+
+class Running:
+    """A cluster started by `clusterofone`, and a way to speak to it as curl would."""
+
+    def __init__(self, shell: Any, process: Any, eventually: Eventually) -> None:
+        self.process = process
+        said = eventually(lambda: re.search(r"scheduler +(http://\S+)", shell.said(process)), "a scheduler")
+        self.url = said.group(1)
+        token = shell.run("token", "--role", "owner").stdout.strip()
+        self.http = httpx.Client(
+            base_url=self.url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=30
+        )
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/api/v1/jobs/{job_id}").json())
+
+    def ended(self, job_id: str) -> dict[str, Any] | None:
+        job = self.job(job_id)
+        return job if job["state"] in {"done", "done_with_errors", "failed", "cancelled"} else None
+
+
+@pytest.fixture
+def cluster(shell: Any, series: Path, eventually: Eventually) -> Iterator[Running]:
+    running = Running(shell, shell.start("-n", 1, "--no-browser", "--task-frames", 20), eventually)
+    yield running
+    running.http.close()
+
+
+def test_a_job_by_post_ends_with_a_result_beside_the_series(
+    cluster: Running, series: Path, eventually: Eventually
+) -> None:
+    reply = cluster.http.post("/api/v1/jobs", json={"series": "cells/series.tif"})
+    assert reply.status_code == 201
+    job = eventually(lambda: cluster.ended(reply.json()["id"]), "the end of the job", 120)
+
+    assert job["state"] == "done"
+    assert reply.headers["location"].endswith(job["id"])
+    assert Path(job["output"]) == series.parent / "analysis" / "series.h5r"
+    table = cluster.http.get(f"/api/v1/jobs/{job['id']}/results.h5r")
+    assert table.content == Path(job["output"]).read_bytes()
+
+
+def test_commands_find_the_cluster_by_themselves(shell: Any, cluster: Running, series: Path) -> None:
+    submitted = shell.json("submit", series)
+    watched = shell.run("watch", submitted["id"], "--json")
+
+    assert watched.returncode == 0, watched.stderr
+    assert json.loads(watched.stdout.splitlines()[-1])["state"] == "done"
+    assert [job["id"] for job in shell.json("jobs")["jobs"]] == [submitted["id"]]
+    localised = shell.json("localise", series, "--set", "threshold=1.5")
+    assert localised["id"] in {job["id"] for job in shell.json("jobs")["jobs"]}
+
+
+def test_test_shows_detections_without_a_job(shell: Any, cluster: Running, series: Path) -> None:
+    preview = shell.json("test", series, "--frames", 4, "-o", shell.cwd / "test.png")
+
+    assert len(preview["frames"]) == 4
+    assert sum(len(frame["rows"]) for frame in preview["frames"]) > 4
+    assert (shell.cwd / "test.png").read_bytes()[1:4] == b"PNG"
+    assert not (series.parent / "analysis").exists()
+
+
+def test_a_worker_started_elsewhere_joins(shell: Any, cluster: Running, eventually: Eventually) -> None:
+    shell.start("worker", "-n", 1)
+
+    workers = eventually(
+        lambda: (found := cluster.http.get("/api/v1/workers").json()) and len(found) == 2 and found,
+        "a second worker",
+    )
+
+    assert {worker["state"] for worker in workers} <= {"idle", "working"}
+
+
+def test_a_second_start_shows_the_running_cluster(shell: Any, cluster: Running) -> None:
+    again = shell.run("--no-browser")
+
+    assert again.returncode == 0
+    assert cluster.url in again.stderr
+    assert "already running" in again.stderr
+
+
+def test_cancel_keeps_what_is_finished(
+    shell: Any, cluster: Running, series: Path, eventually: Eventually
+) -> None:
+    big = series.with_name("big.tif")
+    assert shell.run("simulate", big, "--frames", 3000, "--size", 128).returncode == 0
+    job = shell.json("submit", big)
+    eventually(lambda: cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
+
+    shell.run("cancel", job["id"])
+    ended = eventually(lambda: cluster.ended(job["id"]), "the end of the job")
+
+    assert ended["state"] == "cancelled"
+    assert Path(ended["output"]).name == "big_partial.h5r"
+
+
+def test_without_a_token_nothing_is_served(cluster: Running) -> None:
+    for path in ("/api/v1/jobs", "/api/v1/workers", "/api/v1/fits"):
+        assert httpx.get(cluster.url + path, trust_env=False).status_code == 401
+    assert httpx.get(cluster.url + "/healthz", trust_env=False).status_code == 200
+    assert cluster.http.get("/healthz", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_the_status_page_is_served_from_this_machine_alone(cluster: Running) -> None:
+    page = httpx.get(cluster.url, trust_env=False)
+
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal here")
+def test_ctrl_c_stops_everything_within_ten_seconds(cluster: Running) -> None:
+    family = psutil.Process(cluster.process.pid).children(recursive=True)
+
+    cluster.process.send_signal(signal.SIGINT)
+
+    cluster.process.wait(10)
+    assert psutil.wait_procs(family, timeout=1)[1] == []
+
+
+def test_no_orphan_is_left_when_the_parent_is_killed(cluster: Running) -> None:
+    family = psutil.Process(cluster.process.pid).children(recursive=True)
+
+    cluster.process.kill()
+    cluster.process.wait(10)
+
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+
+
+def test_a_worker_that_dies_is_started_again(cluster: Running, eventually: Eventually) -> None:
+    def workers() -> list[psutil.Process]:
+        found = psutil.Process(cluster.process.pid).children()
+        return [child for child in found if child.is_running() and "worker" in child.cmdline()]
+
+    (first,) = eventually(workers, "a worker")
+    first.kill()
+
+    second = eventually(lambda: [w for w in workers() if w.pid != first.pid], "another worker")
+    assert len(second) == 1
+
+
+def test_jobs_survive_a_restart_of_the_cluster(
+    shell: Any, cluster: Running, series: Path, eventually: Eventually
+) -> None:
+    big = series.with_name("big.tif")
+    assert shell.run("simulate", big, "--frames", 2000, "--size", 128).returncode == 0
+    job = shell.json("submit", big)
+    eventually(lambda: cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
+    cluster.process.kill()
+    cluster.process.wait(10)
+
+    again = Running(shell, shell.start("-n", 2, "--no-browser", "--task-frames", 20), eventually)
+    ended = eventually(lambda: again.ended(job["id"]), "the end of the job", 120)
+    again.http.close()
+
+    assert ended["state"] == "done"
+    assert ended["frames"] == {"total": 2000, "localised": 2000, "skipped": 0, "failed": 0}

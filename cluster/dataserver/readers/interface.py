@@ -1,0 +1,85 @@
+"""The one narrow interface behind which every format hides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cluster.protocol import MetadataValue, SeriesEvent
+
+Frames = np.ndarray[Any, np.dtype[Any]]  # (n, h, w) uint8 | uint16 | float32 ADU, native byte order
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class SeriesShape:
+    """What a series is: `frames` counts what the file promises, `missing` what of it the file does not hold.
+
+    `dtype` is the type in which frames are served, which need not be the file's.
+    """
+
+    format: str
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+    frames: int
+    missing: Ranges = ()
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    events: int = 0
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the size of one frame as served."""
+        return self.height * self.width * self.dtype.itemsize
+
+
+class SeriesReader(Protocol):
+    """An open series. `read` may be called from several threads at once."""
+
+    @property
+    def shape(self) -> SeriesShape:
+        """Return what the series is; it does not change while the reader is open."""
+        ...
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Return every file whose bytes decide the frames, the one that was opened first."""
+        ...
+
+    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+        """Return frames [start, stop) and the numbers of those that could not be read, which are zero.
+
+        Raises
+        ------
+        Invalid
+            If a frame holds values that the served type cannot hold.
+        """
+        ...
+
+    def events(self) -> list[SeriesEvent]:
+        """Return the acquisition's events."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
+
+def values_from(source: str, values: dict[str, Any]) -> dict[str, MetadataValue]:
+    """Return metadata with where it came from."""
+    return {key: MetadataValue(value=value, source=source) for key, value in values.items()}
+
+
+def as_ranges(numbers: Sequence[int]) -> Ranges:
+    """Return ascending frame numbers as half-open ranges."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        else:
+            ranges.append((number, number + 1))
+    return tuple(ranges)

@@ -1,0 +1,255 @@
+"""The TIFF family: multi-page, BigTIFF, OME-TIFF in one file or several, ImageJ with its raw tail beyond 4 GB."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tifffile
+
+from cluster.dataserver.readers import ome, tiff_notes
+from cluster.dataserver.readers.flat import FlatLayout, FlatSeries
+from cluster.dataserver.readers.interface import (
+    Frames,
+    Ranges,
+    SeriesReader,
+    SeriesShape,
+    as_ranges,
+    values_from,
+)
+from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.dataserver.readers.tiff_index import read_dialect, read_entries
+from cluster.dataserver.readers.tiff_pages import TiffPages
+from cluster.errors import Invalid
+from cluster.protocol import SeriesEvent
+
+_FAULTS: Final = (
+    tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError,
+    ZeroDivisionError, NotImplementedError, struct.error, MemoryError,
+)  # fmt: skip
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The first page, and what the file says of the whole series; `frames` is 0 where it says nothing."""
+
+    key: tifffile.TiffPage
+    kind: str
+    frames: int
+    planes: ome.OmePlanes | None
+    metadata: dict[str, Any]
+
+
+def open_tiff(path: Path) -> SeriesReader:
+    """Open a TIFF file.
+
+    Raises
+    ------
+    Invalid
+        If it is no TIFF, not a grey series, or not one whole frame is in it; names the file and the reason.
+    """
+    found = _look(path)
+    flat = _flat_layout(path, found)
+    if flat is not None:
+        metadata = values_from("file", found.metadata)
+        return FlatSeries(path, flat, format_name=found.kind, metadata=metadata)
+    return TiffSeries(path, found)
+
+
+def _look(path: Path) -> _Found:
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return _understand(tif, path.name)
+    except _FAULTS as error:
+        raise Invalid(
+            f"{path.name} is not a TIFF file that can be read: {error or type(error).__name__}"
+        ) from error
+
+
+def _understand(tif: tifffile.TiffFile, name: str) -> _Found:
+    key = tif.pages.first
+    _check_grey(key, name)
+    imagej = tif.imagej_metadata if tif.is_imagej else None
+    big = "bigtiff" if tif.is_bigtiff else "tiff"
+    if tif.is_ome and tif.ome_metadata:
+        notes = ome.read_notes(tif.ome_metadata, name)
+        metadata = tiff_notes.micromanager_metadata(key) | notes.metadata
+        return _Found(key, "ome-tiff", notes.frames, notes.planes, metadata)
+    if imagej:
+        frames = tiff_notes.imagej_frames(imagej, name)
+        metadata = tiff_notes.micromanager_metadata(key) | tiff_notes.imagej_metadata(imagej, key)
+        return _Found(key, "imagej-tiff", frames, None, metadata)
+    metadata = tiff_notes.resolution_metadata(key) | tiff_notes.micromanager_metadata(key)
+    return _Found(key, big, tiff_notes.shaped_frames(key), None, metadata)
+
+
+def _check_grey(key: tifffile.TiffPage, name: str) -> None:
+    if int(key.samplesperpixel) != 1:
+        raise Invalid(
+            f"{name} is a colour (RGB) image of {key.samplesperpixel} samples a pixel; a series is grey"
+        )
+    if key.imagelength < 1 or key.imagewidth < 1 or key.imagedepth != 1 or len(key.shape) > 2:
+        raise Invalid(f"{name} holds images of shape {key.shape}; a series holds plane images")
+    if key.dtype is None:
+        raise Invalid(f"{name} holds pixels of {key.bitspersample} bit; 8, 16 and 32 can be read")
+    served_dtype(key.dtype, name)
+
+
+def _flat_layout(path: Path, found: _Found) -> FlatLayout | None:
+    """Return where frames lie, if the file promises that they lie flat after the first page.
+
+    ImageJ does so (and beyond 4 GB describes only the first page); so does a stack whose further descriptions,
+    which would follow the pixels, are cut off.
+    """
+    key, frames = found.key, found.frames
+    if found.planes is not None or frames < 2 or not key.is_final or key.is_tiled or not key.dataoffsets:
+        return None
+    with path.open("rb", buffering=0) as file:
+        dialect = read_dialect(file, path.name)
+        _, following = read_entries(file, dialect, dialect.first_ifd)
+    dtype = np.dtype(dialect.order + key.dtype.str[1:])
+    layout = FlatLayout(key.dataoffsets[0], key.imagelength, key.imagewidth, dtype, frames)
+    if not following:
+        return layout if following == 0 and found.kind != "ome-tiff" else None
+    lies_after = following >= layout.offset + frames * layout.frame_bytes
+    cut_off = following >= path.stat().st_size
+    return layout if lies_after and (found.kind == "imagej-tiff" or cut_off) else None
+
+
+class TiffSeries:
+    """A series whose frames are pages, of one file or of several beside each other."""
+
+    def __init__(self, path: Path, found: _Found) -> None:
+        self._path = path
+        self._pages: list[TiffPages | None] = []
+        try:
+            self._open_all(path, found)
+            self._shape = self._describe(found)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_all(self, path: Path, found: _Found) -> None:
+        first = TiffPages(path, found.key)
+        self._pages.append(first)
+        self._present = [path]
+        planes = found.planes
+        if planes is None:
+            frames = max(found.frames, len(first.index) + int(first.index.broken))
+            planes = ome.OmePlanes(
+                (path.name,), np.zeros(frames, np.int32), np.arange(frames, dtype=np.int32)
+            )
+        elif _is_renamed(path, planes):
+            planes = ome.OmePlanes((path.name,), np.minimum(planes.file, 0), planes.page)
+        for name in planes.names[1:]:
+            self._open_part(path.with_name(name), first)
+        self._planes = planes
+
+    def _open_part(self, part: Path, first: TiffPages) -> None:
+        if not part.is_file():
+            self._pages.append(None)
+            return
+        pages = TiffPages(part, _look_at_key(part))
+        self._pages.append(pages)
+        self._present.append(part)
+        if pages.index.form != first.index.form or pages.dtype != first.dtype:
+            raise Invalid(f"{part.name} holds frames of another size or type than {self._path.name}")
+
+    def _describe(self, found: _Found) -> SeriesShape:
+        missing = self._missing()
+        frames = len(self._planes.page)
+        if missing == ((0, frames),):
+            raise Invalid(f"{self._path.name} holds not one whole frame")
+        return SeriesShape(
+            format=found.kind,
+            height=found.key.imagelength,
+            width=found.key.imagewidth,
+            dtype=served_dtype(np.dtype(found.key.dtype), self._path.name),
+            frames=frames,
+            missing=missing,
+            metadata=values_from("file", found.metadata),
+        )
+
+    def _missing(self) -> Ranges:
+        whole = np.zeros(len(self._planes.page), bool)
+        for number, pages in enumerate(self._pages):
+            if pages is not None:
+                mine = np.flatnonzero((self._planes.file == number) & (self._planes.page < len(pages.index)))
+                whole[mine] = pages.whole[self._planes.page[mine]]
+        return as_ranges(np.flatnonzero(~whole).tolist())
+
+    @property
+    def shape(self) -> SeriesShape:
+        """Return what the series is."""
+        return self._shape
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Return the files that are there."""
+        return self._present
+
+    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+        """Return frames [start, stop) and the numbers of those that could not be read."""
+        key = self._pages[0]
+        assert key is not None
+        frames = np.zeros((stop - start, self._shape.height, self._shape.width), key.dtype)
+        missing: list[int] = []
+        at = start
+        while at < stop:
+            run = self._run(at, stop)
+            got = self._read_run(at, frames[at - start : at - start + run])
+            if got < run:
+                frames[at - start + got] = 0
+                missing.append(at + got)
+                got += 1
+            at += got
+        served = to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name)
+        return served, tuple(missing)
+
+    def _run(self, at: int, stop: int) -> int:
+        """Return how many frames from `at` on are successive pages of one file."""
+        file, page = self._planes.file[at:stop], self._planes.page[at:stop]
+        same = (file == file[0]) & (page - page[0] == np.arange(len(page)))
+        return int(np.argmin(same)) if not same.all() else len(same)
+
+    def _read_run(self, at: int, out: Frames) -> int:
+        number = int(self._planes.file[at])
+        pages = self._pages[number] if number >= 0 else None
+        return pages.read(int(self._planes.page[at]), out) if pages is not None else 0
+
+    def events(self) -> list[SeriesEvent]:
+        """Return nothing: TIFF records no events."""
+        return []
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for pages in self._pages:
+            if pages is not None:
+                pages.close()
+
+
+def _look_at_key(part: Path) -> tifffile.TiffPage:
+    try:
+        with tifffile.TiffFile(part) as tif:
+            key = tif.pages.first
+            _check_grey(key, part.name)
+            return key
+    except _FAULTS as error:
+        raise Invalid(
+            f"{part.name} is not a TIFF file that can be read: {error or type(error).__name__}"
+        ) from error
+
+
+def _is_renamed(path: Path, planes: ome.OmePlanes) -> bool:
+    """Whether the only file the XML names is not there and nothing is said to be in this one: it is this one."""
+    return (
+        len(planes.names) == 2
+        and not (planes.file == 0).any()
+        and not path.with_name(planes.names[1]).exists()
+    )

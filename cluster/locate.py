@@ -25,6 +25,7 @@ from cluster.discovery import Found, Identify, browse, choose, identity_at, own_
 from cluster.errors import ClusterError, Invalid, NotFound, Unavailable
 from cluster.machine import KnownClusters
 from cluster.protocol import Identity, Role
+from cluster.threads import DaemonThread
 from cluster.transport import normalised_url
 
 Browse = Callable[[], Awaitable[list[Found]]]
@@ -188,7 +189,7 @@ class Locator:
             return None
         tried.append("mDNS")
         try:
-            return choose(found, name=name, known=self._known.all(), ask=self._ask)
+            return await self._chosen(found, name)
         except NotFound as error:
             if found:
                 tried[-1] = f"mDNS ({error.detail})"
@@ -202,8 +203,19 @@ class Locator:
                 there.append(Found(cluster_id, cluster.name, (cluster.url,), 0))
         if not there:
             return None
-        chosen = choose(there, name=name, known=(), ask=self._ask)
+        chosen = await self._chosen(there, name)
         return await self._at(chosen.urls[0], "joined before", wanted, config)
+
+    async def _chosen(self, found: list[Found], name: str | None) -> Found:
+        """Ask, if one must, in a thread: a person may take long, and Ctrl-C must work meanwhile."""
+        known = self._known.all()
+        if self._ask is None:
+            return choose(found, name=name, known=known, ask=None)
+        thread = DaemonThread("ask")
+        try:
+            return await thread.call(lambda: choose(found, name=name, known=known, ask=self._ask))
+        finally:
+            thread.close()
 
     async def _is_at(self, url: str, cluster_id: str) -> bool:
         try:

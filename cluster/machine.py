@@ -29,7 +29,7 @@ class Machine(BaseModel):
 
 
 class KnownCluster(BaseModel):
-    """A cluster that has let this machine in, or that a person has named: its token and where it was last."""
+    """A cluster that has let this machine in: its worker token, and where it was last."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

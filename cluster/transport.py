@@ -209,14 +209,11 @@ def request_arguments(body: Message | bytes | None, headers: Mapping[str, str]) 
     return {"headers": {"content-type": "application/json", **headers}, "content": content}
 
 
-def client_arguments(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+def client_arguments(url: str, timeout_s: float) -> dict[str, Any]:
     """Return what every httpx client of ours is made with."""
-    headers = {"accept-encoding": "identity"}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
     return {
         "base_url": url,
-        "headers": headers,
+        "headers": {"accept-encoding": "identity"},
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
         "follow_redirects": False,
         "trust_env": False,
@@ -237,7 +234,7 @@ class Link:
         self.url = url
         self.token = token
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(transport=transport, **client_arguments(url, token, timeout_s))
+        self._client = httpx.AsyncClient(transport=transport, **client_arguments(url, timeout_s))
 
     async def get(self, path: str, kind: type[M], **options: Any) -> M:
         """Return the message at a path; `options` are those of `request`."""
@@ -257,8 +254,9 @@ class Link:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         limit_bytes: int = MAX_REPLY_BYTES,
+        anonymous: bool = False,
     ) -> Reply:
-        """Make one request and read its reply whole.
+        """Make one request and read its reply whole; an anonymous one carries no token.
 
         Raises
         ------
@@ -269,7 +267,8 @@ class Link:
         ClusterError
             What the server's problem body says.
         """
-        arguments = request_arguments(body, headers or {})
+        authorised = {"authorization": f"Bearer {self.token}"} if self.token and not anonymous else {}
+        arguments = request_arguments(body, {**authorised, **(headers or {})})
         wait = httpx.Timeout(timeout_s or self._timeout_s, connect=5.0)
         url = f"{self.url}{path}"
         with translated(url):

@@ -1,0 +1,67 @@
+"""Work that blocks, in daemon threads of our own: none of them keeps a process alive that should stop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+
+
+class DaemonThread:
+    """One thread that runs calls one after the other.
+
+    The standard executors' threads are waited for at exit; a fit that takes minutes would hold up a planned stop.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a function in the thread and return what it returns, or raise what it raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._calls.put((loop, future, function))
+        return await future
+
+    def close(self) -> None:
+        """Let the thread end once it is idle; does not wait for it."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            loop, future, function = call
+            result: Any = None
+            failure: BaseException | None = None
+            try:
+                result = function()
+            except BaseException as error:  # noqa: BLE001 -- it is raised again, in the caller
+                failure = error
+            _deliver(loop, future, result, failure)
+            del call, loop, future, function, result, failure
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    result: object,
+    failure: BaseException | None,
+) -> None:
+    def settle() -> None:
+        if future.done():
+            return
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # the loop has been closed: nobody waits any more
+        return

@@ -1,0 +1,205 @@
+"""Where the frames are: the addresses of the data servers in the order to try them, and the one that worked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
+from cluster.errors import ChecksumMismatch, ClusterError, NotFound, TransientError, Unauthorised, Unavailable
+from cluster.locate import is_loopback
+from cluster.protocol import DataServerInfo, Identity, SeriesFacts
+from cluster.threads import DaemonThread
+from cluster.transport import Attempts, Backoff, Link, Pace, series_route
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_FRAMES_TIMEOUT_S: Final = 60.0
+_DAMAGED_TWICE: Final = 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Who is asking, and where the scheduler is: decides which of a data server's addresses come first."""
+
+    machine: str
+    cluster_id: str
+    scheduler_machine: str
+    scheduler_url: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One address of one data server; `near` means that bytes do not cross a network."""
+
+    server: str
+    url: str
+    near: bool
+
+
+def candidates(servers: Sequence[DataServerInfo], place: Place) -> list[Candidate]:
+    """Return every address worth trying, the likeliest first.
+
+    On our own machine loopback comes first; beside the scheduler, the host at which we reach the scheduler. A
+    loopback address of another machine would lead to ourselves, so it is left out, unless the scheduler itself is
+    reached by loopback.
+    """
+    scheduler_host = urlsplit(place.scheduler_url).hostname or ""
+    found: list[Candidate] = []
+    for server in servers:
+        here = server.machine == place.machine or is_loopback(scheduler_host)
+        hosts = ["127.0.0.1"] if server.machine == place.machine else []
+        hosts += [scheduler_host] if server.machine == place.scheduler_machine else []
+        hosts += [host for host in server.addresses if here or not is_loopback(host)]
+        for host in dict.fromkeys(hosts):
+            near = is_loopback(host) or server.machine == place.machine
+            found.append(Candidate(server.id, _url(server, host), near))
+    return found
+
+
+def _url(server: DataServerInfo, host: str) -> str:
+    scheme = "https" if server.tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"
+
+
+class DataServers:
+    """Speaks to whichever data server has a series, and remembers the address that answered.
+
+    An address counts once `/api/v1/identity` there names our cluster, so that no token goes to a stranger who
+    happens to have the port.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[], Place],
+        connect: Callable[[str], Link],
+        *,
+        pace: Pace,
+        backoff: Backoff,
+        decoder: DaemonThread,
+    ) -> None:
+        self._place = place
+        self._connect = connect
+        self._pace = pace
+        self._backoff = backoff
+        self._decoder = decoder
+        self._links: dict[str, Link] = {}
+        self._answered: list[str] = []
+
+    async def frames(
+        self, servers: Sequence[DataServerInfo], path: str, start: int, stop: int, fingerprint: str
+    ) -> FrameRange:
+        """Return frames [start, stop) of a series.
+
+        Raises
+        ------
+        Unavailable
+            If no data server answers in time.
+        CallerError
+            If none has the series, the range cannot be had, or the file is not the one the job began with.
+        """
+
+        async def fetch(link: Link, near: bool) -> FrameRange:
+            params: dict[str, str | int | float] = {"start": start, "stop": stop}
+            params["codec"] = "none" if near else "blosc-lz4"
+            if fingerprint:
+                params["fingerprint"] = fingerprint
+            reply = await link.request(
+                "GET",
+                series_route(path, "/frames"),
+                params=params,
+                timeout_s=_FRAMES_TIMEOUT_S,
+                limit_bytes=MAX_FRAMES_BYTES,
+            )
+            return await self._decoder.call(lambda: decode_frames(reply.content))
+
+        return await self._patiently(servers, fetch)
+
+    async def facts(self, servers: Sequence[DataServerInfo], path: str) -> SeriesFacts:
+        """Return what a series is; raises as `frames` does."""
+
+        async def fetch(link: Link, near: bool) -> SeriesFacts:
+            del near
+            return await link.get(series_route(path), SeriesFacts)
+
+        return await self._patiently(servers, fetch)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for link in self._links.values():
+            await link.aclose()
+
+    async def _patiently(
+        self, servers: Sequence[DataServerInfo], fetch: Callable[[Link, bool], Awaitable[T]]
+    ) -> T:
+        attempts = Attempts(self._backoff, clock=self._pace.clock, rng=self._pace.rng)
+        damaged = 0
+        while True:
+            try:
+                return await self._once(servers, fetch)
+            except TransientError as error:
+                pause = attempts.pause_s(error)
+            except ChecksumMismatch:
+                damaged += 1
+                if damaged >= _DAMAGED_TWICE:
+                    raise
+                pause = 0.0
+            await self._pace.sleep(pause)
+
+    async def _once(
+        self, servers: Sequence[DataServerInfo], fetch: Callable[[Link, bool], Awaitable[T]]
+    ) -> T:
+        tried: list[str] = []
+        absent: NotFound | None = None
+        for candidate in self._in_order(candidates(servers, self._place())):
+            try:
+                link = await self._link(candidate)
+                fetched = await fetch(link, candidate.near)
+            except NotFound as error:
+                absent = error
+            except (TransientError, Unauthorised) as error:  # one that has just started knows no token yet
+                self._failed(candidate)
+                tried.append(error.detail)
+            else:
+                self._worked(candidate)
+                return fetched
+        if absent is not None and not tried:
+            raise absent
+        why = "; ".join(tried) if tried else "the scheduler knows of none that this machine could reach"
+        raise Unavailable(f"no data server can be reached: {why}")
+
+    def _in_order(self, found: list[Candidate]) -> list[Candidate]:
+        """Put the addresses that answered before first, the latest of them foremost; the sort is stable."""
+        rank = {url: -number for number, url in enumerate(self._answered, start=1)}
+        return sorted(found, key=lambda candidate: rank.get(candidate.url, 0))
+
+    async def _link(self, candidate: Candidate) -> Link:
+        link = self._links.get(candidate.url)
+        if link is None:
+            link = self._connect(candidate.url)
+            try:
+                await self._confirm(link)
+            except ClusterError as error:
+                await link.aclose()
+                if isinstance(error, TransientError):
+                    raise
+                raise Unavailable(error.detail) from error
+            self._links[candidate.url] = link
+        return link
+
+    async def _confirm(self, link: Link) -> None:
+        identity = await link.get("/api/v1/identity", Identity, timeout_s=3.0, anonymous=True)
+        if identity.role != "dataserver" or identity.cluster_id != self._place().cluster_id:
+            raise Unavailable(f"{link.url} is not a data server of this cluster")
+
+    def _worked(self, candidate: Candidate) -> None:
+        if not self._answered or self._answered[-1] != candidate.url:
+            self._answered = [url for url in self._answered if url != candidate.url] + [candidate.url]
+            logger.info("frames come from %s", candidate.url)
+
+    def _failed(self, candidate: Candidate) -> None:
+        self._answered = [url for url in self._answered if url != candidate.url]

@@ -1,0 +1,174 @@
+"""The worker's fitting: the only module of the cluster that loads `fitting`'s kernels, and only when asked to fit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from filelock import FileLock
+
+from cluster.arrays import FrameRange, TaskResult
+from cluster.protocol import JobSpec, Versions
+from fitting.localisations import FrameStatus
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_METADATA: Final[dict[str, Any]] = {
+    "voxelsize.x": 0.1,
+    "voxelsize.y": 0.1,
+    "Camera.ADOffset": 100.0,
+    "Camera.ElectronsPerCount": 1.0,
+    "Camera.ReadNoise": 1.0,
+}
+_WARM_UP_FRAMES: Final = 4
+_WARM_UP_SIZE: Final = 32
+
+
+class Analysed(Protocol):
+    """What `fitting.analyse` gives."""
+
+    @property
+    def rows(self) -> np.ndarray[Any, Any]: ...  # noqa: D102
+    @property
+    def fiducials(self) -> np.ndarray[Any, Any] | None: ...  # noqa: D102
+    @property
+    def candidates(self) -> np.ndarray[Any, Any]: ...  # noqa: D102
+    @property
+    def frame_status(self) -> np.ndarray[Any, Any]: ...  # noqa: D102
+
+
+Analyse = Callable[..., Analysed]
+Maps = Mapping[str, np.ndarray[Any, Any]]
+
+
+class Engine:
+    """Localises ranges of frames; `analyse` is `fitting.analyse`, or a test's own."""
+
+    def __init__(
+        self, analyse: Analyse | None = None, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._given = analyse
+        self._clock = clock
+
+    def localise(
+        self, spec: JobSpec, start: int, stop: int, frames: FrameRange, maps: Maps | None = None
+    ) -> TaskResult:
+        """Localise frames [start, stop) of a job; `frames` holds these and the context they need.
+
+        Raises
+        ------
+        fitting.errors.FittingError
+            If the settings, metadata or frames cannot be used; no other worker could either.
+        """
+        began = self._clock()
+        analysed = self._analyse()(
+            frames.frames[start - frames.start : stop - frames.start],
+            {**spec.analysis, **(maps or {})},
+            spec.metadata,
+            first_frame=start,
+            series=(0, spec.frames),
+            context=(frames.start, frames.frames),
+            missing=frames.missing,
+        )
+        return TaskResult(
+            start=start,
+            stop=stop,
+            rows=analysed.rows,
+            frame_status=np.asarray(analysed.frame_status, np.uint8),
+            fiducials=analysed.fiducials,
+            candidates=analysed.candidates if spec.kind == "preview" else None,
+            reasons=reasons(start, analysed.frame_status, frames.missing),
+            seconds=self._clock() - began,
+        )
+
+    def warm_up(self, cache: Path) -> None:
+        """Compile the kernels, or load them compiled: one process at a time, so that the others find them done."""
+        keep_compiled_code(cache, os.environ)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "warm-up.lock"):
+            began = self._clock()
+            side = (_WARM_UP_FRAMES, _WARM_UP_SIZE, _WARM_UP_SIZE)
+            frames = np.random.default_rng(1).poisson(120.0, side).astype(np.uint16)
+            frames[:, 14:18, 14:18] += 500
+            self._analyse()(frames, {}, _WARM_UP_METADATA)
+            logger.info("the fits are ready after %.1f s", self._clock() - began)
+
+    def _analyse(self) -> Analyse:
+        if self._given is None:
+            from fitting.localise import analyse
+
+            self._given = analyse
+        return self._given
+
+
+def reasons(start: int, status: np.ndarray[Any, Any], missing: tuple[int, ...]) -> dict[int, str]:
+    """Say, by frame number, why frames came to nothing."""
+    absent = set(missing)
+    said: dict[int, str] = {}
+    for index in np.flatnonzero(status == FrameStatus.FAILED):
+        frame = start + int(index)
+        said[frame] = "cannot be read from the file" if frame in absent else "the fit failed"
+    for index in np.flatnonzero(status == FrameStatus.SKIPPED):
+        said[start + int(index)] = "empty or not to be analysed"
+    return said
+
+
+def versions() -> Versions:
+    """Return the versions that must be the same on every worker of a job, without loading what they name."""
+    import platform
+
+    return Versions(
+        clusterofone=metadata.version("clusterofone"),
+        numpy=metadata.version("numpy"),
+        numba=metadata.version("numba"),
+        python=platform.python_version(),
+    )
+
+
+def cpu_target(environ: Mapping[str, str]) -> str:
+    """Return what the compiler compiles for: the processor's name, and a mark of its features."""
+    from llvmlite import binding  # type: ignore[import-untyped]
+
+    name = environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
+    features = environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = "" if environ.get("NUMBA_CPU_NAME") else binding.get_host_cpu_features().flatten()
+    mark = hashlib.sha256(features.encode()).hexdigest()[:8]
+    return f"{name} {mark}"
+
+
+def fit_names() -> list[str]:
+    """Return the fits that this worker can run."""
+    from fitting.fits import FITS
+
+    return list(FITS)
+
+
+def keep_compiled_code(cache: Path, environ: Any) -> None:
+    """Have compiled kernels kept in the user's cache where the package's own folder cannot be written.
+
+    Must come before numba is loaded, which reads the environment once.
+    """
+    environ.setdefault("NUMBA_NUM_THREADS", "1")
+    if "NUMBA_CACHE_DIR" not in environ and not _writable(
+        Path(__file__).parents[2] / "fitting" / "__pycache__"
+    ):
+        environ["NUMBA_CACHE_DIR"] = str(cache / "numba")
+
+
+def _writable(folder: Path) -> bool:
+    probe = folder / f".write-{os.getpid()}"
+    try:
+        folder.mkdir(exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True

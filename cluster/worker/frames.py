@@ -1,0 +1,134 @@
+"""The frames of a task and their context, fetched in bounded pieces and never twice for neighbouring ranges."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from cluster.arrays import FrameRange
+from cluster.errors import Invalid
+from cluster.protocol import DataServerInfo, JobSpec, SeriesFacts
+
+_REQUEST_BYTES: Final = 128 << 20
+_MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
+_JOBS_KEPT: Final = 4
+
+
+class Servers(Protocol):
+    """What this module needs of the data servers."""
+
+    async def frames(
+        self, servers: Sequence[DataServerInfo], path: str, start: int, stop: int, fingerprint: str
+    ) -> FrameRange:
+        """Return frames [start, stop) of a series."""
+        ...
+
+    async def facts(self, servers: Sequence[DataServerInfo], path: str) -> SeriesFacts:
+        """Return what a series is."""
+        ...
+
+
+class FrameSource:
+    """Frames of jobs, with the last range fetched kept: the next one often begins with its end."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._last: tuple[str, FrameRange] | None = None
+        self._maps: OrderedDict[str, dict[str, np.ndarray[Any, Any]]] = OrderedDict()
+
+    async def range(self, spec: JobSpec, start: int, stop: int) -> FrameRange:
+        """Return frames [start, stop) of a job's series; `missing` holds those that do not exist.
+
+        Raises
+        ------
+        Unavailable
+            If no data server answers in time.
+        CallerError
+            If the series is not what the job began with, or not there.
+        """
+        known = self._last[1] if self._last is not None and self._last[0] == spec.job_id else None
+        parts: list[FrameRange] = []
+        for a, b, kept in pieces(start, stop, known, _frames_a_request(spec)):
+            if kept and known is not None:
+                parts.append(_cut(known, a, b))
+            else:
+                fetched = await self._servers.frames(spec.dataservers, spec.series, a, b, spec.fingerprint)
+                parts.append(_checked(fetched, spec, a, b))
+        whole = joined(parts, spec)
+        self._last = (spec.job_id, whole)
+        return whole
+
+    async def maps(self, spec: JobSpec) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the camera maps of a job as arrays, each fetched once a job.
+
+        Raises
+        ------
+        Invalid
+            If a map's file holds no image.
+        ClusterError
+            As `range` does.
+        """
+        maps = self._maps.get(spec.job_id)
+        if maps is None:
+            maps = {
+                name: await self._map(spec, name, path)
+                for name in _MAPS
+                if isinstance(path := spec.analysis.get(name), str)
+            }
+            self._maps[spec.job_id] = maps
+            while len(self._maps) > _JOBS_KEPT:
+                self._maps.popitem(last=False)
+        return maps
+
+    async def _map(self, spec: JobSpec, name: str, path: str) -> np.ndarray[Any, Any]:
+        facts = await self._servers.facts(spec.dataservers, path)
+        if facts.frames < 1:
+            raise Invalid(f"{name}: {path} holds no image", field=name)
+        fetched = await self._servers.frames(spec.dataservers, path, 0, 1, facts.fingerprint)
+        image: np.ndarray[Any, Any] = fetched.frames[0].astype(np.float32)
+        return image
+
+
+def pieces(start: int, stop: int, known: FrameRange | None, longest: int) -> list[tuple[int, int, bool]]:
+    """Cut [start, stop) into pieces (a, b, kept): those that `known` covers, and requests of at most `longest`."""
+    if known is None or known.stop <= start or known.start >= stop:
+        return _requests(start, stop, longest)
+    a, b = max(start, known.start), min(stop, known.stop)
+    return [*_requests(start, a, longest), (a, b, True), *_requests(b, stop, longest)]
+
+
+def joined(parts: Sequence[FrameRange], spec: JobSpec) -> FrameRange:
+    """Return consecutive parts as one range, with what the job says is missing."""
+    start, stop = parts[0].start, parts[-1].stop
+    frames = parts[0].frames if len(parts) == 1 else np.concatenate([part.frames for part in parts])
+    missing = {frame for part in parts for frame in part.missing}
+    for first, after in spec.missing:
+        missing.update(range(max(first, start), min(after, stop)))
+    return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+
+
+def _requests(start: int, stop: int, longest: int) -> list[tuple[int, int, bool]]:
+    return [(a, min(a + longest, stop), False) for a in range(start, stop, longest)]
+
+
+def _frames_a_request(spec: JobSpec) -> int:
+    return max(1, _REQUEST_BYTES // max(1, spec.height * spec.width * np.dtype(spec.dtype).itemsize))
+
+
+def _cut(known: FrameRange, start: int, stop: int) -> FrameRange:
+    frames = known.frames[start - known.start : stop - known.start]
+    return FrameRange(start, frames, tuple(frame for frame in known.missing if start <= frame < stop))
+
+
+def _checked(fetched: FrameRange, spec: JobSpec, start: int, stop: int) -> FrameRange:
+    expected = (stop - start, spec.height, spec.width)
+    if fetched.start != start or fetched.frames.shape != expected or fetched.frames.dtype.name != spec.dtype:
+        raise Invalid(
+            f"frames {start} to {stop} of {spec.series} came as {fetched.frames.dtype} {fetched.frames.shape} "
+            f"from frame {fetched.start}, not as {spec.dtype} {expected}",
+            field="frames",
+        )
+    return fetched

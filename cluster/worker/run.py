@@ -1,0 +1,247 @@
+"""One worker process: find the cluster, be let in, fit until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from cluster.config import Places, WorkerSettings
+from cluster.errors import Unauthorised, Unavailable
+from cluster.join import ask_to_join
+from cluster.locate import Ask, Located, Locator, Wanted
+from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
+from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerRegistration
+from cluster.threads import DaemonThread
+from cluster.transport import Backoff, Link, Pace, linked
+from cluster.worker.dataservers import DataServers, Place
+from cluster.worker.engine import Engine, cpu_target, fit_names, versions
+from cluster.worker.frames import FrameSource
+from cluster.worker.loop import Loop
+from cluster.worker.scheduler import SchedulerRoutes
+from cluster.worker.session import Session
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+_LOOK_AGAIN_S: Final = 3.0
+_SAY_AGAIN_S: Final = 60.0
+_DATA_PATIENCE: Final = Backoff(first_s=0.25, longest_s=5.0, total_s=30.0)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A cluster that lets this machine work for it."""
+
+    url: str
+    name: str
+    cluster_id: str
+    scheduler_machine: str
+    token: str = field(repr=False)
+
+
+async def find_cluster(
+    settings: WorkerSettings,
+    *,
+    say: Say = logger.info,
+    ask: Ask | None = None,
+    pace: Pace | None = None,
+    give_up_s: float = float("inf"),
+    locator: Locator | None = None,
+) -> Admission:
+    """Return the cluster to work for, once there is one and it has let this machine in.
+
+    Looks for as long as it takes, so that machines may be switched on in any order, and says what it waits for; `ask`
+    is called with the names of several clusters and returns the number of the one that is meant.
+
+    Raises
+    ------
+    Unavailable
+        If there is none after `give_up_s`; says what was tried.
+    Conflict
+        If there are several and nobody to ask.
+    Forbidden
+        If the cluster refuses this machine.
+    """
+    pace = pace or Pace()
+    looker = locator or Locator(places_of(settings), role="worker", ask=ask)
+    located = await _located(settings, looker, say, pace, give_up_s)
+    token = located.token or await _joined(settings, located, say, pace)
+    return Admission(located.url, located.name, located.cluster_id, located.identity.machine, token)
+
+
+async def run(
+    settings: WorkerSettings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
+    say: Say = logger.info,
+    ask: Ask | None = None,
+    engine: Engine | None = None,
+    pace: Pace | None = None,
+) -> None:
+    """Work for a cluster until `stop` is set; `ready` is called with the scheduler's URL once work can begin.
+
+    Raises
+    ------
+    VersionMismatch
+        If this worker's versions would give other numbers; the message holds the command that mends it.
+    ClusterError
+        As `find_cluster` does, or if the token is not the cluster's.
+    """
+    pace = pace or Pace()
+    engine = engine or Engine()
+    thread = DaemonThread("warm-up")
+    warming = asyncio.ensure_future(thread.call(lambda: engine.warm_up(settings.cache)))
+    thread.close()
+    while not stop.is_set():
+        admission = await _unless(stop, find_cluster(settings, say=say, ask=ask, pace=pace))
+        if admission is None or await _unless(stop, _true_after(warming)) is None:
+            break
+        try:
+            await _work(settings, admission, engine, stop, ready, pace)
+        except Unauthorised:
+            if not _forgotten(settings, admission):
+                raise
+            say(f"the cluster {admission.name} has a new secret; asking to join it anew")
+            settings = settings.model_copy(update={"token": None})
+    warming.cancel()
+
+
+def places_of(settings: WorkerSettings) -> Places:
+    """Return the folders that a worker's settings name."""
+    config = settings.config or settings.state / "config"
+    return Places(config=config, state=settings.state, cache=settings.cache)
+
+
+async def _located(
+    settings: WorkerSettings, looker: Locator, say: Say, pace: Pace, give_up_s: float
+) -> Located:
+    wanted = Wanted(url=settings.scheduler, token=settings.token, name=settings.cluster_name)
+    began, said_at = pace.clock(), -float("inf")
+    while True:
+        try:
+            return await looker.locate(wanted)
+        except Unavailable as error:
+            now = pace.clock()
+            if now - began > give_up_s:
+                raise
+            if now - said_at >= _SAY_AGAIN_S:
+                say(f"{error.detail}. Still looking; Ctrl-C stops.")
+                said_at = now
+        await pace.sleep(_LOOK_AGAIN_S * pace.rng.uniform(0.5, 1.0))
+
+
+async def _joined(settings: WorkerSettings, located: Located, say: Say, pace: Pace) -> str:
+    places = places_of(settings)
+    machine, host = this_machine(places.machine), host_name()
+    request = JoinRequest(
+        machine=machine.id,
+        host=host,
+        cores=core_count(),
+        version=versions().clusterofone,
+        secret=machine.secret,
+    )
+
+    def waiting(reply: JoinReply) -> None:
+        say(
+            f"asked to join the cluster {reply.name} at {located.url}; there, let it in: clusterofone approve {host}"
+        )
+
+    async with linked(located.url) as link:
+        reply = await ask_to_join(link, request, pace=pace, waiting=waiting)
+    assert reply.token is not None
+    known = KnownCluster(name=located.name, token=reply.token, url=located.url)
+    KnownClusters(places.known_clusters).remember(located.cluster_id, known)
+    say(f"joined the cluster {located.name}")
+    return reply.token
+
+
+def _forgotten(settings: WorkerSettings, admission: Admission) -> bool:
+    """Forget a token that a cluster gave and does not honour any more; false if it was not one of those."""
+    clusters = KnownClusters(places_of(settings).known_clusters)
+    known = clusters.all().get(admission.cluster_id)
+    if known is None or known.token != admission.token:
+        return False
+    clusters.forget(admission.cluster_id)
+    return True
+
+
+async def _work(
+    settings: WorkerSettings,
+    admission: Admission,
+    engine: Engine,
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
+    pace: Pace,
+) -> None:
+    places = places_of(settings)
+    machine = this_machine(places.machine)
+    locator = Locator(places, role="worker")
+    joined = admission.cluster_id in KnownClusters(places.known_clusters).all()
+    may_discover = settings.scheduler is None or joined
+
+    def connect(url: str) -> Link:
+        return Link(url, admission.token or None)
+
+    routes = SchedulerRoutes(connect(admission.url), connect, cluster_id=admission.cluster_id)
+    session = Session(
+        routes,
+        _registration(machine),
+        cluster_id=admission.cluster_id,
+        relocate=lambda: locator.again(admission.cluster_id, discover=may_discover),
+        pace=pace,
+    )
+    place = Place(machine.id, admission.cluster_id, admission.scheduler_machine, admission.url)
+    decoder = DaemonThread("decode")
+    servers = DataServers(
+        lambda: replace(place, scheduler_url=routes.url),
+        connect,
+        pace=pace,
+        backoff=_DATA_PATIENCE,
+        decoder=decoder,
+    )
+    try:
+        if await _unless(stop, _true_after(session.begin())) is None:
+            return
+        ready(admission.url)
+        await Loop(session, FrameSource(servers), engine.localise, pace=pace).run(stop)
+    finally:
+        decoder.close()
+        await servers.aclose()
+        await routes.aclose()
+
+
+def _registration(machine: Machine) -> WorkerRegistration:
+    return WorkerRegistration(
+        machine=machine.id,
+        host=host_name(),
+        pid=os.getpid(),
+        cores=1,
+        protocol=PROTOCOL_VERSION,
+        versions=versions(),
+        cpu=cpu_target(os.environ),
+        fits=fit_names(),
+    )
+
+
+async def _true_after(awaitable: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> bool:
+    await awaitable
+    return True
+
+
+async def _unless(stop: asyncio.Event, coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a coroutine returns, or None if told to stop before."""
+    working = asyncio.create_task(coroutine)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)

@@ -98,7 +98,7 @@ def publish(temporary: Path, path: Path, *, if_exists: IfExists = "refuse") -> P
             temporary.replace(path)
         else:
             path = _claim(temporary, path, numbered=if_exists == "number")
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return path
 
 
@@ -136,7 +136,8 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return once the folder's entries are on the disk, where the system can promise that."""
     if sys.platform == "win32":
         return  # Windows has no handle on a folder to flush; NTFS journals the rename
     descriptor = os.open(folder, os.O_RDONLY)

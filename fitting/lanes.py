@@ -142,7 +142,9 @@ _define_unary(operator.neg, lanes_type, lambda builder, a: builder.fneg(a, flags
 _define_unary(operator.invert, mask_type, lambda builder, a: builder.not_(a))
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any, count: int) -> Any:
+def _address(
+    context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any, count: int
+) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     place = builder.gep(data, [offset])
     return builder.bitcast(place, ir.VectorType(element, count).as_pointer())

@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from fitting.kernel import device, kernel
-from fitting.lanes import LANES, absolute, lane_bits, load, select, splat, square_root, store
+from fitting.lanes import LANES, absolute, lane_bits, load, select, splat, store
 from fitting.localisations import ResultCode
 from fitting.normal import factorise, inverse_diagonal, substitute
 from fitting.psf import axis_factors, logarithm
 
 PARAMETERS = 5
 """x, y [px] from the centre of the ROI's middle pixel, N [e⁻], b [e⁻/px], s [px]."""
+COVARIANCES = 6
+"""The variances of the five, then the covariance of N and s."""
 QUALITY = 4
 """deviance, deviance over its expectation, iterations, result code."""
 UNKNOWN = np.float32(2.0**100)
@@ -51,7 +53,15 @@ _DEGENERATE = float(ResultCode.DEGENERATE)
 
 @kernel
 def fit_blocks(
-    data: Any, extra: Any, blocks: int, side: int, width_px: Any, aspect: Any, theta: Any, errors: Any, quality: Any
+    data: Any,
+    extra: Any,
+    blocks: int,
+    side: int,
+    width_px: Any,
+    aspect: Any,
+    theta: Any,
+    covariance: Any,
+    quality: Any,
 ) -> None:
     """Fit blocks of 16 ROIs.
 
@@ -64,8 +74,10 @@ def fit_blocks(
         Width at the start [px].
     aspect : float32
         Pixel width over pixel height [1]: the width counts in pixels of x.
-    theta, errors : (16 · 5 blocks,) float32 arrays
-        Out: the parameters and their standard errors (Cramér–Rao), indexed [block, parameter, lane].
+    theta : (16 · 5 blocks,) float32 array
+        Out: the parameters, indexed [block, parameter, lane].
+    covariance : (16 · 6 blocks,) float32 array
+        Out: the Cramér–Rao bounds of their variances, then the covariance of N and s.
     quality : (16 · 4 blocks,) float32 array
         Out: see `QUALITY`.
     """
@@ -86,10 +98,14 @@ def fit_blocks(
         for k, value in enumerate((x, y, n, b, s)):
             store(theta, to + k * LANES, value)
         for k, value in enumerate(bound):
-            store(errors, to + k * LANES, square_root(value))
+            store(covariance, block * COVARIANCES * LANES + k * LANES, value)
         to = block * QUALITY * LANES
         store(quality, to, deviance)
-        store(quality, to + LANES, deviance / _at_least(expected - expected * (PARAMETERS / _at_least(pixels, 6.0)), 1.0))
+        store(
+            quality,
+            to + LANES,
+            deviance / _at_least(expected - expected * (PARAMETERS / _at_least(pixels, 6.0)), 1.0),
+        )
         store(quality, to + 2 * LANES, iterations)
         store(quality, to + 3 * LANES, code)
 
@@ -145,7 +161,7 @@ def _climb(
     x, y, n, b, s = start
     half = np.float32(side) * np.float32(0.5)
     zero = splat(0.0)
-    v0, v1, v2, v3, v4 = zero, zero, zero, zero, zero
+    v0, v1, v2, v3, v4, v5 = zero, zero, zero, zero, zero, zero
     code = select(pixels < PARAMETERS + 1.0, _DEGENERATE, zero)
     active = code < 0.5
     iterations = zero
@@ -162,9 +178,10 @@ def _climb(
         distance = g0 * d0 + g1 * d1 + g2 * d2 + g3 * d3 + g4 * d4
         if step >= _DAMPED_FROM:
             scale = np.float32(0.5) if step < 2 * _DAMPED_FROM else np.float32(0.25)
-        u0, u1, u2, u3, u4 = inverse_diagonal(pivots, lower)
+        u0, u1, u2, u3, u4, u5 = inverse_diagonal(pivots, lower)
         v0, v1 = select(active, u0 / (n * n), v0), select(active, u1 / (n * n), v1)
         v2, v3, v4 = select(active, u2, v2), select(active, u3, v3), select(active, u4 / (n * n), v4)
+        v5 = select(active, u5 / n, v5)
         jump = s * 0.7
         x = select(active, x + _within(d0 / n * scale, jump), x)
         y = select(active, y + _within(d1 / n * scale, jump), y)
@@ -175,13 +192,21 @@ def _climb(
         away = (absolute(x) > half + 0.5) | (absolute(y) > half + 0.5)
         lost = (s <= _LEAST_WIDTH) | (s > 2.0 * half) | ~(absolute(distance) < 1e20)
         arrived = absolute(distance) < _CLOSE
-        ended = select(lost, _DEGENERATE, select(away, _LEFT_ROI, select(arrived, select(good & (n > _LEAST_PHOTONS), _CONVERGED, _DEGENERATE), 0.0)))
+        ended = select(
+            lost,
+            _DEGENERATE,
+            select(
+                away,
+                _LEFT_ROI,
+                select(arrived, select(good & (n > _LEAST_PHOTONS), _CONVERGED, _DEGENERATE), 0.0),
+            ),
+        )
         code = select(active, ended, code)
         active = code < 0.5
         if lane_bits(active) == 0:
             break
     code = select(active, _ITERATION_LIMIT, code)
-    return (x, y, n, b, s), code, iterations, (v0, v1, v2, v3, v4)
+    return (x, y, n, b, s), code, iterations, (v0, v1, v2, v3, v4, v5)
 
 
 @device
@@ -191,7 +216,12 @@ def _hold_background(gradient: Any, h: Any, held: Any) -> Any:
     h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44 = h
     free = ~held
     g3 = select(free, g3, 0.0)
-    h03, h13, h23, h34 = select(free, h03, 0.0), select(free, h13, 0.0), select(free, h23, 0.0), select(free, h34, 0.0)
+    h03, h13, h23, h34 = (
+        select(free, h03, 0.0),
+        select(free, h13, 0.0),
+        select(free, h23, 0.0),
+        select(free, h34, 0.0),
+    )
     return (g0, g1, g2, g3, g4), (h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
 
 
@@ -207,7 +237,23 @@ def _normal_equations(
     """
     z = splat(0.0)
     g0, g1, g2, g3, g4 = z, z, z, z, z
-    h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44 = z, z, z, z, z, z, z, z, z, z, z, z, z, z, z
+    h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44 = (
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+        z,
+    )
     for j in range(side):
         py, dy, wy = load(fy, j * LANES), load(gy, j * LANES), load(sy, j * LANES) * aspect
         height = n * py
@@ -227,7 +273,13 @@ def _normal_equations(
         g0, g1, g2, g3 = g0 + py * RG, g1 + dy * RP, g2 + py * RP, g3 + R
         g4 = g4 + py * RS + wy * RP
         pp, pd, pw = py * py, py * dy, py * wy
-        h00, h01, h02, h03, h04 = h00 + pp * GG, h01 + pd * PG, h02 + pp * PG, h03 + py * WG, h04 + pp * GS + pw * PG
+        h00, h01, h02, h03, h04 = (
+            h00 + pp * GG,
+            h01 + pd * PG,
+            h02 + pp * PG,
+            h03 + py * WG,
+            h04 + pp * GS + pw * PG,
+        )
         h11, h12, h13, h14 = h11 + dy * dy * PP, h12 + pd * PP, h13 + dy * WP, h14 + pd * PS + dy * wy * PP
         h22, h23, h24 = h22 + pp * PP, h23 + py * WP, h24 + pp * PS + pw * PP
         h33, h34 = h33 + W, h34 + py * WS + wy * WP

@@ -66,7 +66,7 @@ def substitute(inverse_pivots: Any, lower: Any, g: Any) -> Any:
 
 @device
 def inverse_diagonal(inverse_pivots: Any, lower: Any) -> Any:
-    """The diagonal of the inverse of H: with M = L⁻¹, the sum over rows m of M_mk² / d_m."""
+    """The diagonal of the inverse of H, then its element 24: with M = L⁻¹, (H⁻¹)_jk = Σ_m M_mj M_mk / d_m."""
     i0, i1, i2, i3, i4 = inverse_pivots
     l10, l20, l30, l40, l21, l31, l41, l32, l42, l43 = lower
     m43 = -l43
@@ -84,4 +84,4 @@ def inverse_diagonal(inverse_pivots: Any, lower: Any) -> Any:
     v2 = i2 + m32 * m32 * i3 + m42 * m42 * i4
     v1 = i1 + m21 * m21 * i2 + m31 * m31 * i3 + m41 * m41 * i4
     v0 = i0 + m10 * m10 * i1 + m20 * m20 * i2 + m30 * m30 * i3 + m40 * m40 * i4
-    return v0, v1, v2, v3, v4
+    return v0, v1, v2, v3, v4, m42 * i4

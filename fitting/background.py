@@ -1,0 +1,176 @@
+"""The background of a frame: what the frames around it have in common.
+
+Integer frames keep a running sum, which is exact, so that a window gives the same number however it was reached. Float frames
+are summed anew for every frame, in the order of their numbers: slower, and equally independent of where a task
+began. A percentile is an order statistic of the window, and exact as it is.
+
+Frames without content (missing, or all zero) are left out; `count` is the number of frames that were used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fitting.kernel import device, kernel
+from fitting.lanes import LANES, load, select, store
+
+
+@kernel
+def has_content(stack: Any, present: Any) -> None:
+    """Clear `present` (n,) of the frames of `stack` (n, h, w) that hold nothing but zero or NaN."""
+    frames, height, width = stack.shape
+    for t in range(frames):
+        if present[t]:
+            present[t] = _any_content(stack[t], height, width)
+
+
+@device
+def _any_content(frame: Any, height: int, width: int) -> Any:
+    for y in range(height):
+        row = frame[y]
+        for x in range(width):
+            value = row[x]
+            if value != 0 and value == value:
+                return True
+    return False
+
+
+@device
+def _add_frame(sums: Any, frame: Any, sign: int) -> None:
+    for y in range(sums.shape[0]):
+        total, row = sums[y], frame[y]
+        for x in range(total.shape[0]):
+            total[x] += np.int32(sign) * np.int32(row[x])
+
+
+@device
+def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, stop: int) -> None:
+    """Bring the running sum to the frames [start, stop).
+
+    Parameters
+    ----------
+    sums : (h, w) int32 array
+        Sum of the frames [state[0], state[1]) that are present [ADU].
+    state : (3,) int64 array
+        That range and the number of frames in the sum.
+    stack : (n, h, w) integer array
+    present : (n,) uint8 array
+        Frames that have content.
+    """
+    if start >= state[1] or stop <= state[0]:
+        sums[:] = 0
+        state[0], state[1], state[2] = start, start, 0
+    while state[1] < stop:
+        _change(sums, state, stack, present, state[1], 1)
+        state[1] += 1
+    while state[0] > start:
+        state[0] -= 1
+        _change(sums, state, stack, present, state[0], 1)
+    while state[0] < start:
+        _change(sums, state, stack, present, state[0], -1)
+        state[0] += 1
+    while state[1] > stop:
+        state[1] -= 1
+        _change(sums, state, stack, present, state[1], -1)
+
+
+@device
+def _change(sums: Any, state: Any, stack: Any, present: Any, frame: int, sign: int) -> None:
+    if present[frame]:
+        _add_frame(sums, stack[frame], sign)
+        state[2] += sign
+
+
+@kernel
+def mean_level(stack: Any, present: Any, start: int, stop: int, level: Any) -> int:
+    """Mean of the frames [start, stop), pixel by pixel, NaN left out; gives the number of frames.
+
+    `level` (h, w) float32 becomes NaN where no frame has a value.
+    """
+    height, width = level.shape
+    total, count = np.empty(width, np.float64), np.empty(width, np.float64)
+    used = 0
+    for t in range(start, stop):
+        used += np.int64(present[t] != 0)
+    for y in range(height):
+        total[:] = 0.0
+        count[:] = 0.0
+        for t in range(start, stop):
+            if present[t]:
+                row = stack[t, y]
+                for x in range(width):
+                    value = np.float64(row[x])
+                    known = abs(value) < np.inf
+                    total[x] += value if known else 0.0
+                    count[x] += 1.0 if known else 0.0
+        for x in range(width):
+            level[y, x] = np.float32(total[x] / count[x])
+    return used
+
+
+@kernel
+def percentile_level(stack: Any, present: Any, start: int, stop: int, fraction: float, level: Any) -> int:
+    """A percentile of the frames [start, stop), raised to the median's level; gives the number of frames.
+
+    Of N frames the value of rank int(N fraction) is taken (at least the smallest). One number is then added to the
+    whole image, the mean over the pixels of the difference between median and percentile, so that the level is that of the
+    median: a percentile alone lies below the background by a part of its noise.
+    """
+    frames = np.empty(stop - start, np.int64)
+    used = 0
+    for t in range(start, stop):
+        if present[t]:
+            frames[used] = t
+            used += 1
+    if used == 0:
+        return 0
+    rank = min(max(int(used * fraction), 1), used) - 1
+    height, width = level.shape
+    values = np.zeros(used * LANES, np.float32)
+    raised = 0.0
+    for y in range(height):
+        for x0 in range(0, width, LANES):
+            number = min(LANES, width - x0)
+            for k in range(used):
+                row = stack[frames[k], y]
+                for lane in range(number):
+                    values[k * LANES + lane] = np.float32(row[x0 + lane])
+            _sort_lanes(values, used)
+            for lane in range(number):
+                low = values[rank * LANES + lane]
+                median = (
+                    values[(used - 1) // 2 * LANES + lane] + values[used // 2 * LANES + lane]
+                ) * np.float32(0.5)
+                level[y, x0 + lane] = low
+                raised += np.float64(median - low)
+    level += np.float32(raised / (height * width))
+    return used
+
+
+@device
+def _sort_lanes(values: Any, number: int) -> None:
+    """Sort every lane, by Batcher's merge exchange (Knuth, The Art of Computer Programming, 5.2.2, algorithm M)."""
+    top = 1
+    while top * 2 < number:
+        top *= 2
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            for i in range(number - d):
+                if i & p == r:
+                    _exchange(values, i * LANES, (i + d) * LANES)
+            if q == p:
+                break
+            d, q, r = q - p, q // 2, p
+        p //= 2
+
+
+@device
+def _exchange(values: Any, low: int, high: int) -> None:
+    a, b = load(values, low), load(values, high)
+    swap = a > b
+    store(values, low, select(swap, b, a))
+    store(values, high, select(swap, a, b))

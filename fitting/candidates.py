@@ -1,0 +1,117 @@
+"""Which of the peaks are fitted.
+
+A peak that is no molecule, because a pixel there is saturated or because it is sharper than any image of a point, is
+dropped. Of candidates closer than the debounce radius only the brightest is fitted: a candidate is kept if and only if no
+brighter candidate that is kept lies within the radius. That rule has one solution, whatever the order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fitting.kernel import device
+
+UNDECIDED, KEPT, DROPPED = 0, 1, 2
+_NOISES = 3.0  # how many standard deviations below the sharpest PSF the neighbours of a spike must be
+
+
+def sharpest_neighbour(sigma_px: float) -> float:
+    """Least part of a pixel's signal that its four neighbours show on average, for a PSF of at least half the expected width.
+
+    Half of the value for a molecule in the middle of the pixel is taken, to stay clear of real images of points.
+    """
+    width = math.sqrt(2) * max(0.5 * sigma_px, 0.45)
+    middle = math.erf(0.5 / width)
+    return 0.5 * (0.5 * (math.erf(1.5 / width) - middle)) / middle
+
+
+@device
+def is_molecule(
+    frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int, least_neighbour: Any
+) -> bool:
+    """Whether the peak at (y, x) may be one: nothing saturated around it, and its neighbours as bright as a PSF makes them."""
+    height, width = frame.shape
+    neighbours, number = np.float32(0.0), np.float32(0.0)
+    centre = reading(frame, level, per_frame, law, y, x)
+    noise = np.float32(0.0)
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if 0 <= y + dy < height and 0 <= x + dx < width:
+                raw = np.float32(frame[y + dy, x + dx])
+                if raw >= law.full:
+                    return False
+                if abs(dy) + abs(dx) == 1 and raw == raw:
+                    neighbours += reading(frame, level, per_frame, law, y + dy, x + dx)
+                    noise += variance_adu2(frame, law, y + dy, x + dx)
+                    number += np.float32(1.0)
+    if number == 0:
+        return False
+    short = centre * least_neighbour - neighbours / number
+    return not (short > 0 and short * short > np.float32(_NOISES * _NOISES) * noise / (number * number))
+
+
+@device
+def at_row(array: Any, y: int) -> int:
+    """The row of a camera array that holds for row y of the frame."""
+    return y if array.shape[0] > 1 else 0
+
+
+@device
+def reading(frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
+    """D - B of a pixel [ADU]."""
+    reference = np.float32(level[y, x]) * per_frame if per_frame > 0 else law.dark[at_row(law.dark, y), x]
+    return (np.float32(frame[y, x]) - reference) * law.flat[at_row(law.flat, y), x]
+
+
+@device
+def variance_adu2(frame: Any, law: Any, y: int, x: int) -> Any:
+    """Variance of a reading that detection assumes [ADU²]."""
+    dark, flat = law.dark[at_row(law.dark, y), x], law.flat[at_row(law.flat, y), x]
+    return law.floor[at_row(law.floor, y), x] + law.slope * max(
+        (np.float32(frame[y, x]) - dark) * flat, np.float32(1.0)
+    )
+
+
+@device
+def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> None:
+    """Decide `state` (UNDECIDED or DROPPED at entry) of each peak: KEPT or DROPPED.
+
+    Peaks come in raster order. One that is undecided and has no brighter undecided or kept neighbour is kept; one with a kept brighter
+    neighbour is dropped; and so on until all are decided.
+    """
+    undecided = True
+    while undecided:
+        undecided = False
+        for i in range(number):
+            if state[i] == UNDECIDED:
+                state[i] = _verdict(peaks, values, number, radius, state, i)
+                undecided |= state[i] == UNDECIDED
+
+
+@device
+def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: int) -> int:
+    verdict = KEPT
+    reach = radius + np.float32(4.0)  # a position may lie beside its peak
+    for direction in (-1, 1):
+        j = i + direction
+        while 0 <= j < number and abs(peaks[j, 0] - peaks[i, 0]) <= reach:
+            if state[j] != DROPPED and _outshines(values[j], values[i], j < i):
+                dy, dx = values[j, 0] - values[i, 0], values[j, 1] - values[i, 1]
+                if dy * dy + dx * dx < radius * radius:
+                    if state[j] == KEPT:
+                        return DROPPED
+                    verdict = UNDECIDED
+            j += direction
+    return verdict
+
+
+@device
+def _outshines(other: Any, one: Any, earlier: bool) -> bool:
+    """Brighter in R; of equal ones the first by y, then by x, then in raster order."""
+    for k, sign in ((2, 1), (0, -1), (1, -1)):
+        if other[k] != one[k]:
+            return (other[k] - one[k]) * sign > 0
+    return earlier

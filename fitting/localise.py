@@ -1,0 +1,293 @@
+"""Frames in, localisations out: the one pure function that a cluster distributes.
+
+What comes out for a frame depends on that frame, on the frames of its background window, on the settings and
+the metadata, and on nothing else: not on which frames were handed over together, nor in what order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting import fits
+from fitting.background import mean_level, percentile_level
+from fitting.camera import Camera
+from fitting.candidates import sharpest_neighbour
+from fitting.detection import make_filters, make_workspace
+from fitting.errors import InvalidSettings
+from fitting.estimators import estimate
+from fitting.fiducials import find_fiducials
+from fitting.frames import Range, Stack, check_frames, make_stack
+from fitting.localisations import CANDIDATE_DTYPE, LAT_GAUSS_DTYPE, FrameStatus
+from fitting.rois import RoiBuffer
+from fitting.rows import make_rows
+from fitting.scan import Peaks, Plan, Sink, scan_level, scan_mean
+
+Rows = npt.NDArray[np.void]
+_ROIS = 2048  # in one buffer: enough to fill lanes, few enough to stay in cache
+_SMALLEST_RADIUS = 0.5  # [px]: two peaks of the signal-to-noise image may share one of the signal
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What became of some frames.
+
+    Attributes
+    ----------
+    rows : structured array
+        Localisations, by frame, then y, then x.
+    fiducials : structured array
+        The same for fiducial markers; empty unless they are tracked.
+    candidates : structured array of CANDIDATE_DTYPE
+        What detection found, fitted or not.
+    frame_status : (n,) uint8 array
+        A FrameStatus for each frame handed over.
+    """
+
+    rows: Rows
+    fiducials: Rows
+    candidates: Rows
+    frame_status: npt.NDArray[np.uint8]
+
+
+def localise(
+    frames: npt.NDArray[Any],
+    analysis: Mapping[str, object],
+    metadata: Mapping[str, object],
+    *,
+    first_frame: int = 0,
+    series: Range | None = None,
+    context: tuple[int, npt.NDArray[Any]] | None = None,
+) -> Rows:
+    """Localise the molecules of some frames; the rows of `analyse`, whose documentation holds."""
+    return analyse(frames, analysis, metadata, first_frame=first_frame, series=series, context=context).rows
+
+
+def analyse(
+    frames: npt.NDArray[Any],
+    analysis: Mapping[str, object],
+    metadata: Mapping[str, object],
+    *,
+    first_frame: int = 0,
+    series: Range | None = None,
+    context: tuple[int, npt.NDArray[Any]] | None = None,
+    missing: Iterable[int] = (),
+) -> Analysis:
+    """Detect and fit the molecules of some frames of a series.
+
+    Parameters
+    ----------
+    frames : (n, h, w) array
+        Raw frames [ADU]; uint8, uint16 or float32, NaN for a pixel without value. Other types are converted.
+    analysis : mapping
+        Settings, complete or not; maps are arrays here.
+    metadata : mapping
+        Metadata of the series, by PYME's keys.
+    first_frame : int
+        Absolute number of the first of `frames`.
+    series : (int, int), optional
+        First frame of the whole series and frame after its last; by default what is handed over is the series.
+    context : (int, (m, h, w) array), optional
+        Number of the first context frame, and the frames; with `frames` they must cover `fits.context_range`.
+    missing : iterable of int
+        Absolute numbers of frames that do not exist, whose place in the arrays is empty.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InvalidSettings, InvalidMetadata
+        If settings or metadata are incomplete or make no sense.
+    InvalidFrames
+        If the arrays are no frames or do not cover the context.
+    """
+    check_frames(frames, "frames")
+    settings = fits.resolve(analysis, metadata)
+    camera = Camera.from_metadata(metadata, settings, frames.shape[1:])
+    task = (first_frame, first_frame + len(frames))
+    series = series or _handed_over(task, context)
+    box = _box(settings["roi"], frames.shape[1:])
+    needed = fits.context_range(settings, metadata, series, *task)
+    stack = make_stack(frames, first_frame, context, needed, missing, box)
+    status = _frame_status(stack, task, fits.analysed_range(settings, metadata, series[1]))
+    if box is not None:
+        camera = camera.part(*box)
+    origin = (box[1], box[0]) if box else (0, 0)
+    windows = _windows(stack, settings, metadata, series)
+    chosen = np.flatnonzero(status == FrameStatus.LOCALISED) + task[0] - stack.first
+    rows, candidates = _Localiser(stack, windows, settings, camera, origin).run(chosen)
+    fiducials = np.zeros(0, LAT_GAUSS_DTYPE)
+    if settings["track_fiducials"]:
+        fiducials = find_fiducials(stack, chosen, settings, camera, origin)
+    return Analysis(rows, fiducials, candidates, status)
+
+
+def _handed_over(task: Range, context: tuple[int, npt.NDArray[Any]] | None) -> Range:
+    if context is None:
+        return task
+    return min(task[0], context[0]), max(task[1], context[0] + len(context[1]))
+
+
+def _box(roi: object, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    if not isinstance(roi, list):
+        return None
+    x0, y0, x1, y1 = roi
+    if x1 > shape[1] or y1 > shape[0]:
+        raise InvalidSettings(
+            "roi", f"[{x0}, {y0}, {x1}, {y1}] goes beyond the frame, {shape[1]} × {shape[0]} px"
+        )
+    return x0, y0, x1, y1
+
+
+def _frame_status(stack: Stack, task: Range, analysed: Range) -> npt.NDArray[np.uint8]:
+    status = np.full(task[1] - task[0], FrameStatus.SKIPPED, np.uint8)
+    number = np.arange(*task)
+    of_task = slice(task[0] - stack.first, task[1] - stack.first)
+    inside = (number >= analysed[0]) & (number < analysed[1])
+    status[inside & (stack.present[of_task] != 0)] = FrameStatus.LOCALISED
+    status[stack.missing[of_task]] = FrameStatus.FAILED
+    return status
+
+
+def _windows(
+    stack: Stack, settings: Mapping[str, object], metadata: Mapping[str, object], series: Range
+) -> npt.NDArray[np.int64]:
+    """Background frames of every frame of the stack, as positions in it."""
+    window, limits = fits.background_window(settings), fits.background_limits(settings, metadata, series)
+    absolute = [fits.window_for(stack.first + t, window, limits) for t in range(len(stack.pixels))]
+    windows = np.array(absolute, np.int64).reshape(-1, 2)
+    windows[windows[:, 1] > windows[:, 0]] -= stack.first
+    return windows
+
+
+class _Localiser:
+    """The buffers of one analysis, and the way through them."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        windows: npt.NDArray[np.int64],
+        settings: Mapping[str, Any],
+        camera: Camera,
+        origin: tuple[int, int],
+    ) -> None:
+        self._stack, self._windows, self._settings, self._camera, self._origin = (
+            stack,
+            windows,
+            settings,
+            camera,
+            origin,
+        )
+        self._shape = height, width = stack.pixels.shape[1:]
+        self._width_px = settings["psf_sigma_nm"] / camera.voxel_x_nm
+        self._law = camera.pixel_law(settings["lowpass_sigma"], stack.full_adu, self._shape)
+        self._filters = make_filters(height, width, settings["lowpass_sigma"], settings["highpass_sigma"])
+        self._work = make_workspace(width, self._filters)
+        self._plan = Plan(
+            least_snr=np.float32(settings["threshold"]),
+            radius=np.float32(max(settings["debounce_radius"], _SMALLEST_RADIUS)),
+            least_neighbour=np.float32(sharpest_neighbour(self._width_px)),
+            side=2 * settings["roi_half_size"] + 1,
+            subtract=settings["subtract_background"],
+            weighted=settings["estimator"] == "wls",
+        )
+        most = height * width // 4 + height + width + 1
+        self._peaks = Peaks(
+            np.empty((most, 2), np.int32), np.empty((most, 4), np.float32), np.empty(most, np.uint8)
+        )
+        self._rows: list[Rows] = []
+        self._candidates: list[Rows] = []
+        self._make_room(_ROIS)
+
+    def run(self, chosen: npt.NDArray[np.int64]) -> tuple[Rows, Rows]:
+        """Rows and candidates of the chosen frames, positions in the stack."""
+        scan = self._scan_mean if self._uses_sums() else self._scan_levels
+        for first, last in _runs(chosen):
+            while first < last:
+                reached = scan(first, last)
+                if reached < last and not self._sink.count.any():
+                    self._make_room(2 * self._rois.capacity)
+                elif reached < last:
+                    self._fit()
+                first = reached
+        self._fit()
+        rows = np.concatenate([np.zeros(0, LAT_GAUSS_DTYPE), *self._rows])
+        where = rows["fitResults"]
+        rows = rows[np.lexsort((where["x0"], where["y0"], rows["tIndex"]))]
+        return rows, np.concatenate([np.zeros(0, CANDIDATE_DTYPE), *self._candidates])
+
+    def _uses_sums(self) -> bool:
+        return self._stack.is_integer and self._settings["background_percentile"] is None
+
+    def _scan_mean(self, first: int, last: int) -> int:
+        stack = self._stack
+        reached: int = scan_mean(
+            stack.pixels, stack.present, self._windows, first, last, self._sums, self._state,
+            self._law, self._filters, self._work, self._plan, self._peaks, self._sink,
+        )  # fmt: skip
+        return reached
+
+    def _scan_levels(self, first: int, last: int) -> int:
+        stack, level = self._stack, np.empty(self._shape, np.float32)
+        fraction = self._settings["background_percentile"]
+        for t in range(first, last):
+            start, stop = self._windows[t]
+            if fraction is None:
+                used = mean_level(stack.pixels, stack.present, start, stop, level)
+            else:
+                used = percentile_level(stack.pixels, stack.present, start, stop, fraction, level)
+            if not scan_level(
+                stack.pixels[t],
+                t,
+                level,
+                used > 0,
+                self._law,
+                self._filters,
+                self._work,
+                self._plan,
+                self._peaks,
+                self._sink,
+            ):
+                return t
+        return last
+
+    def _make_room(self, capacity: int) -> None:
+        self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side)
+        capacity *= 4
+        self._sink = Sink(
+            rois.data, rois.extra, rois.place, rois.level,
+            np.empty(capacity, np.int32), np.empty((capacity, 3), np.float32), np.empty(capacity, np.uint8), np.zeros(2, np.int64),
+        )  # fmt: skip
+        self._sums = np.zeros(self._shape, np.int32)
+        self._state = np.zeros(3, np.int64)
+
+    def _fit(self) -> None:
+        number, candidates = self._sink.count
+        rois, camera, estimator = self._rois, self._camera, self._settings["estimator"]
+        aspect = camera.voxel_x_nm / camera.voxel_y_nm
+        found = estimate(estimator, rois.data, rois.extra, number, rois.side, self._width_px, aspect)
+        self._rows.append(
+            make_rows(found, estimator, rois, camera, self._shape, self._origin, self._stack.first)
+        )
+        table = np.zeros(candidates, CANDIDATE_DTYPE)
+        table["frame"] = self._sink.frame[:candidates] + self._stack.first
+        table["y_px"] = self._sink.values[:candidates, 0] + self._origin[0]
+        table["x_px"] = self._sink.values[:candidates, 1] + self._origin[1]
+        table["snr"] = self._sink.values[:candidates, 2]
+        table["fitted"] = self._sink.fitted[:candidates]
+        self._candidates.append(table)
+        self._sink.count[:] = 0
+
+
+def _runs(chosen: npt.NDArray[np.int64]) -> list[Range]:
+    """Stretches of numbers that follow each other."""
+    if not len(chosen):
+        return []
+    breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(chosen, breaks)]

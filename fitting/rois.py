@@ -1,0 +1,124 @@
+"""Regions cut out for fitting, sixteen side by side.
+
+A buffer holds two numbers for each pixel of each ROI, indexed [block, y, x, lane]: what the estimators need of the camera is
+all in them. For maximum likelihood: photo-electrons + variance, and background + variance. For least squares: corrected
+ADU, and one over their standard deviation. A pixel outside the frame, saturated or dead counts for nothing in either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.candidates import at_row
+from fitting.kernel import device, kernel
+from fitting.lanes import LANES
+from fitting.mle import UNKNOWN
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RoiBuffer:
+    """Room for `capacity` ROIs of a side.
+
+    Attributes
+    ----------
+    data, extra : (capacity side²,) float32 arrays
+    place : (capacity, 3) int32 array
+        Frame, y, x of the middle pixel.
+    level : (capacity,) float32 array
+        Mean background of the ROI [ADU].
+    """
+
+    side: int
+    capacity: int
+    data: FloatArray
+    extra: FloatArray
+    place: npt.NDArray[np.int32]
+    level: FloatArray
+
+    @classmethod
+    def with_room(cls, capacity: int, side: int) -> RoiBuffer:
+        """Room for at least `capacity` ROIs."""
+        capacity = -(-capacity // LANES) * LANES
+        pixels = capacity * side * side
+        return cls(
+            side,
+            capacity,
+            np.empty(pixels, np.float32),
+            np.empty(pixels, np.float32),
+            np.empty((capacity, 3), np.int32),
+            np.empty(capacity, np.float32),
+        )
+
+
+@device
+def cut(
+    frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
+    y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
+) -> Any:  # fmt: skip
+    """Write the ROI around (y0, x0) as number `index`; gives its mean background [ADU]."""
+    height, width = frame.shape
+    total, number = np.float32(0.0), np.float32(0.0)
+    to = index // LANES * side * side * LANES + index % LANES
+    for y in range(y0 - side // 2, y0 + side // 2 + 1):
+        for x in range(x0 - side // 2, x0 + side // 2 + 1):
+            inside = 0 <= y < height and 0 <= x < width
+            if inside and _is_known(frame[y, x], law, y, x):
+                b = background(level, per_frame, law, y, x)
+                total += b
+                number += np.float32(1.0)
+                b = b if subtract else np.float32(0.0)
+                d = (np.float32(frame[y, x]) - law.dark[at_row(law.dark, y), x]) * law.flat[
+                    at_row(law.flat, y), x
+                ]
+                v = law.variance[at_row(law.variance, y), x]
+                if weighted:
+                    data[to] = d - b
+                    extra[to] = np.float32(1.0) / np.sqrt(_variance(law, v, d))
+                else:
+                    shifted = d * law.scale + v
+                    data[to] = shifted if shifted > 0 else np.float32(0.0)
+                    extra[to] = b * law.scale + v
+            else:
+                data[to] = np.float32(0.0) if weighted else UNKNOWN
+                extra[to] = np.float32(0.0) if weighted else UNKNOWN
+            to += LANES
+    return total / number if number > 0 else np.float32(0.0)
+
+
+@device
+def _is_known(raw: Any, law: Any, y: int, x: int) -> bool:
+    return abs(np.float32(raw)) < law.full and law.variance[at_row(law.variance, y), x] < 1e12
+
+
+@device
+def _variance(law: Any, variance: Any, d: Any) -> Any:
+    """σ² of a reading [ADU²], with the pixel's own read noise; `variance` is in photo-electrons over F²."""
+    return law.slope * (max(d, np.float32(1.0)) + (variance + np.float32(1.0)) / law.scale)
+
+
+@device
+def background(level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
+    """Corrected background of a pixel [ADU]; 0 where there is none."""
+    if not per_frame > 0:
+        return np.float32(0.0)
+    b = (np.float32(level[y, x]) * per_frame - law.dark[at_row(law.dark, y), x]) * law.flat[
+        at_row(law.flat, y), x
+    ]
+    return b if abs(b) < np.inf else np.float32(0.0)
+
+
+@kernel
+def fill_blanks(data: Any, extra: Any, number: int, side: int, blank: Any) -> None:
+    """Make the lanes after the last ROI of its block ROIs without pixels."""
+    last = (number + LANES - 1) // LANES * LANES
+    for index in range(number, last):
+        to = index // LANES * side * side * LANES + index % LANES
+        for pixel in range(side * side):
+            data[to + pixel * LANES] = blank
+            extra[to + pixel * LANES] = blank

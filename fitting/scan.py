@@ -1,0 +1,162 @@
+"""From frames to ROIs: background, detection and cutting, frame by frame, without coming back to Python.
+
+`scan_mean` keeps the running sum of integer frames; `scan_level` takes the background of one frame from outside. Both do the same
+with it. When a buffer is too full for a frame they give that frame back, to be scanned again once there is room.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fitting.background import move_window
+from fitting.candidates import KEPT, UNDECIDED, debounce, is_molecule
+from fitting.detection import find_peaks
+from fitting.kernel import device, kernel
+from fitting.rois import cut
+
+
+class Plan(NamedTuple):
+    """What is looked for: threshold on R/σ, debounce radius [px], `sharpest_neighbour`, side of a ROI [px]; whether ROIs have their
+    background subtracted (or in the model), and whether they are for weighted least squares."""
+
+    least_snr: Any
+    radius: Any
+    least_neighbour: Any
+    side: int
+    subtract: bool
+    weighted: bool
+
+
+class Peaks(NamedTuple):
+    """Peaks of one frame: place (m, 2) int32 y, x; values (m, 4) float32 y, x [px], R [ADU], R/σ; state (m,) uint8."""
+
+    place: Any
+    values: Any
+    state: Any
+
+
+class Sink(NamedTuple):
+    """Where ROIs and candidates go, and how many there are.
+
+    data, extra, place, level: see `fitting.rois.RoiBuffer`; frame (c,) int32, values (c, 3) float32 y, x, R/σ and fitted (c,) uint8 of the
+    candidates; count (2,) int64: ROIs, candidates.
+    """
+
+    data: Any
+    extra: Any
+    place: Any
+    level: Any
+    frame: Any
+    values: Any
+    fitted: Any
+    count: Any
+
+
+@kernel
+def scan_mean(
+    stack: Any, present: Any, windows: Any, first: int, last: int, sums: Any, state: Any,
+    law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
+) -> int:  # fmt: skip
+    """Scan the frames [first, last) of a stack of integers that are present; gives the frame to go on with.
+
+    Parameters
+    ----------
+    stack : (n, h, w) integer array
+    present : (n,) uint8 array
+    windows : (n, 2) int64 array
+        The frames of each frame's background.
+    sums, state : see `fitting.background.move_window`
+    """
+    for t in range(first, last):
+        if present[t]:
+            count = 0
+            if windows[t, 1] > windows[t, 0]:
+                move_window(sums, state, stack, present, windows[t, 0], windows[t, 1])
+                count = state[2]
+            per_frame = np.float32(1.0) / np.float32(count) if count > 0 else np.float32(0.0)
+            if not _scan_frame(stack[t], t, sums, per_frame, law, filters, work, plan, peaks, sink):
+                return t
+    return last
+
+
+@kernel
+def scan_level(
+    frame: Any,
+    t: int,
+    level: Any,
+    known: bool,
+    law: Any,
+    filters: Any,
+    work: Any,
+    plan: Any,
+    peaks: Any,
+    sink: Any,
+) -> bool:
+    """Scan one frame with its background `level` (h, w) [ADU], `known` or not; False if there was no room."""
+    per_frame = np.float32(1.0 if known else 0.0)
+    return _scan_frame(frame, t, level, per_frame, law, filters, work, plan, peaks, sink)
+
+
+@device
+def _scan_frame(
+    frame: Any,
+    t: int,
+    level: Any,
+    per_frame: Any,
+    law: Any,
+    filters: Any,
+    work: Any,
+    plan: Any,
+    peaks: Any,
+    sink: Any,
+) -> bool:
+    found = find_peaks(frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values)
+    found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
+    debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
+    rois, candidates = sink.count[0], sink.count[1]
+    if rois + found > sink.level.shape[0] or candidates + found > sink.frame.shape[0]:
+        return False
+    for i in range(found):
+        kept = peaks.state[i] == KEPT
+        sink.frame[candidates + i] = t
+        sink.values[candidates + i, 0] = peaks.values[i, 0]
+        sink.values[candidates + i, 1] = peaks.values[i, 1]
+        sink.values[candidates + i, 2] = peaks.values[i, 3]
+        sink.fitted[candidates + i] = 1 if kept else 0
+        if kept:
+            y, x = int(round(peaks.values[i, 0])), int(round(peaks.values[i, 1]))
+            sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
+            sink.level[rois] = cut(
+                frame,
+                level,
+                per_frame,
+                law,
+                plan.subtract,
+                plan.weighted,
+                y,
+                x,
+                plan.side,
+                sink.data,
+                sink.extra,
+                rois,
+            )
+            rois += 1
+    sink.count[0], sink.count[1] = rois, candidates + found
+    return True
+
+
+@device
+def _keep_molecules(
+    frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, found: int
+) -> int:
+    """Close the ranks of the peaks that may be molecules."""
+    kept = 0
+    for i in range(found):
+        if is_molecule(frame, level, per_frame, law, peaks.place[i, 0], peaks.place[i, 1], least_neighbour):
+            peaks.place[kept] = peaks.place[i]
+            peaks.values[kept] = peaks.values[i]
+            peaks.state[kept] = UNDECIDED
+            kept += 1
+    return kept

@@ -1,0 +1,202 @@
+"""PYME's `.h5`: `ImageData` is (frame, x, y) and is transposed here; `Events` and `MetaData` come along.
+
+HDF5 is not to be run by several threads: one lock serves all files. Links and storage outside the file are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from cluster.dataserver.readers import hdf5_chunks, torn_hdf5
+from cluster.dataserver.readers.interface import Frames, SeriesShape, as_ranges, values_from
+from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.errors import Invalid
+from cluster.protocol import SeriesEvent
+from cluster.pyme_metadata import read_tree
+
+_LOCK: Final = threading.RLock()
+_MAX_EVENTS: Final = 1_000_000
+_MAX_CHUNK_BYTES: Final = 256 << 20
+_CACHE_BYTES: Final = 16 << 20
+_FAULTS: Final = (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError, OverflowError)
+
+
+class PymeH5:
+    """An open PYME spool file.
+
+    Raises
+    ------
+    Invalid
+        If it is no HDF5 file, holds no `ImageData` of frames, or reaches outside itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _LOCK:
+            self._file, self._padded = _open(path)
+            try:
+                self._images = _images(self._file, path.name)
+                self._unpack = hdf5_chunks.whole_frame_unpacker(self._images)
+                self._events = _events(self._file, torn=self._padded is not None)
+                self._describe()
+            except _FAULTS as error:
+                self.close()
+                raise Invalid(f"{path.name} is damaged: {error}") from error
+            except BaseException:
+                self.close()
+                raise
+
+    def _describe(self) -> None:
+        frames, width, height = self._images.shape
+        self._present = np.ones(frames, bool)
+        if self._padded is not None:
+            self._present = hdf5_chunks.present_frames(self._images, self._path.stat().st_size)
+        if not self._present.any():
+            raise Invalid(f"{self._path.name} is cut short before its first whole frame")
+        self._shape = SeriesShape(
+            format="pyme-h5",
+            height=height,
+            width=width,
+            dtype=served_dtype(self._images.dtype, self._path.name),
+            frames=frames,
+            missing=as_ranges(np.flatnonzero(~self._present).tolist()),
+            metadata=values_from("file", _metadata(self._file, torn=self._padded is not None)),
+            events=len(self._events),
+        )
+
+    @property
+    def shape(self) -> SeriesShape:
+        """Return what the series is."""
+        return self._shape
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Return the one file."""
+        return (self._path,)
+
+    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+        """Return frames [start, stop) and the numbers of those that could not be read."""
+        stored = np.zeros((stop - start, *self._images.shape[1:]), self._images.dtype)
+        depth = self._images.chunks[0] if self._unpack is not None else 1
+        missing: list[int] = []
+        for first in range(start - start % depth, stop, depth):
+            slab = range(max(first, start), min(first + depth, stop))
+            pixels = self._slab(first, slab)
+            if pixels is None:
+                missing.extend(slab)
+            else:
+                stored[slab.start - start : slab.stop - start] = pixels
+        frames = stored.transpose(0, 2, 1)
+        served = to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name)
+        return served, tuple(missing)
+
+    def _slab(self, first: int, slab: range) -> Frames | None:
+        """Return the frames of `slab`, which lie in the chunk that begins at `first`; None if damaged or torn off."""
+        if not self._present[slab.start : slab.stop].all():
+            return None
+        try:
+            if self._unpack is None:
+                with _LOCK:
+                    return np.asarray(self._images[slab.start : slab.stop])
+            with _LOCK:
+                stored = hdf5_chunks.read_stored(self._images, first)
+            return None if stored is None else self._unpack(stored)[slab.start - first : slab.stop - first]
+        except (zlib.error, *_FAULTS):
+            return None
+
+    def events(self) -> list[SeriesEvent]:
+        """Return the acquisition's events, in the file's order."""
+        return self._events
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with _LOCK:
+            self._file.close()
+            if self._padded is not None:
+                self._padded.close()
+
+
+def _open(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
+    """Open without locking: the program that writes the file must not notice."""
+    try:
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES), None
+    except OSError as error:
+        promised = torn_hdf5.promised_bytes(error)
+        if promised is None:
+            raise Invalid(f"{path.name} is not an HDF5 file that can be read") from error
+    try:
+        return torn_hdf5.open_torn(path, promised)
+    except _FAULTS as error:
+        raise Invalid(f"{path.name} is cut short, and nothing of it can be read") from error
+
+
+def _images(file: h5py.File, name: str) -> h5py.Dataset:
+    if "ImageData" not in file:
+        has = "frames compressed by PZF, which are not read yet" if "PZFImageData" in file else "no ImageData"
+        raise Invalid(f"{name} holds {has}; PYME's uncompressed or gzip spool files can be opened")
+    _refuse_links(file, "ImageData", name)
+    images = file["ImageData"]
+    if not isinstance(images, h5py.Dataset) or images.ndim != 3 or images.size == 0:
+        raise Invalid(f"{name}: ImageData holds no frames; it must be an array of frame, x, y")
+    if images.external or images.is_virtual:
+        raise Invalid(f"{name} keeps its frames in other files; that is not followed")
+    if images.chunks and math.prod(images.chunks) * images.dtype.itemsize > _MAX_CHUNK_BYTES:
+        raise Invalid(f"{name} is stored in chunks of {images.chunks}, too large to be served")
+    if int(images.attrs.get("SizeC", 1)) > 1:
+        raise Invalid(f"{name} holds several colours; a series of one can be localised")
+    served_dtype(images.dtype, name)
+    return images
+
+
+def _refuse_links(file: h5py.File, key: str, name: str) -> None:
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        raise Invalid(f"{name} links {key} to elsewhere; links are not followed")
+
+
+def _metadata(file: h5py.File, *, torn: bool) -> dict[str, Any]:
+    """A torn file may have lost its metadata; what is needed is then asked for by name."""
+    try:
+        if "MetaData" not in file:
+            return {}
+        _refuse_links(file, "MetaData", _name(file))
+        return read_tree(file["MetaData"])
+    except _FAULTS:
+        if torn:
+            return {}
+        raise
+
+
+def _events(file: h5py.File, *, torn: bool) -> list[SeriesEvent]:
+    try:
+        if "Events" not in file:
+            return []
+        _refuse_links(file, "Events", _name(file))
+        table = file["Events"][:_MAX_EVENTS]
+        return [_event(row) for row in table]
+    except _FAULTS:
+        if torn:
+            return []
+        raise
+
+
+def _event(row: Any) -> SeriesEvent:
+    return SeriesEvent(
+        name=_text(row["EventName"]), description=_text(row["EventDescr"]), time=float(row["Time"])
+    )
+
+
+def _name(file: h5py.File) -> str:
+    return Path(str(file.filename)).name
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

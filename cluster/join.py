@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from cluster.backoff import Backoff, Pace, persist
 from cluster.errors import CallerError, Forbidden, Internal
 from cluster.protocol import JoinReply, JoinRequest
-from cluster.transport import Backoff, Link, Pace, persist
+from cluster.transport import Link
 
 _POLL_S: Final = 2.0
 _PATIENT: Final = Backoff(total_s=float("inf"))

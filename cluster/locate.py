@@ -9,7 +9,6 @@ secret never leaves this machine, and one that a cluster gave goes to that clust
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster import trust
+from cluster.addresses import is_loopback
 from cluster.config import Places, Runtime, read_runtime
 from cluster.discovery import Found, Identify, browse, choose, identity_at, own_addresses, reachable
 from cluster.errors import ClusterError, Invalid, NotFound, Unavailable
@@ -240,14 +240,6 @@ class Locator:
     def _is_here(self, url: str) -> bool:
         host = urlsplit(url).hostname or ""
         return is_loopback(host) or host in self._own()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's loopback."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _token_in(config: FileConfig) -> str | None:

@@ -6,13 +6,10 @@ host it was given for and nowhere else: no redirect is followed, no proxy or net
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -24,7 +21,6 @@ from cluster.errors import (
     Internal,
     Invalid,
     TooLarge,
-    TransientError,
     Unavailable,
     from_problem,
 )
@@ -32,80 +28,9 @@ from cluster.protocol import DEFAULT_PORTS, Message
 
 MAX_REPLY_BYTES: Final = 64 << 20
 _MAX_PROBLEM_BYTES: Final = 1 << 20
-_RETRY_AFTER_LIMIT_S: Final = 30.0
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Where time and chance come from, so that tests may bring their own."""
-
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    rng: random.Random = field(default_factory=random.Random)
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """Exponential back-off with full jitter, within an overall deadline."""
-
-    first_s: float = 0.25
-    longest_s: float = 10.0
-    total_s: float = 60.0
-
-
-class Attempts:
-    """The pauses of one call that is tried until it succeeds or its deadline passes."""
-
-    def __init__(self, backoff: Backoff, *, clock: Callable[[], float], rng: random.Random) -> None:
-        self._backoff = backoff
-        self._clock = clock
-        self._rng = rng
-        self._began = clock()
-        self._failed = 0
-
-    @property
-    def elapsed_s(self) -> float:
-        """How long the call has been tried."""
-        return self._clock() - self._began
-
-    def pause_s(self, error: ClusterError) -> float:
-        """Return how long to wait before the next attempt.
-
-        Raises
-        ------
-        ClusterError
-            The error itself, if trying again cannot help or the deadline would pass meanwhile.
-        """
-        if not isinstance(error, TransientError):
-            raise error
-        ceiling = min(self._backoff.first_s * 2.0 ** min(self._failed, 30), self._backoff.longest_s)
-        asked = error.facts.get("retry_after_s")
-        least = min(float(asked), _RETRY_AFTER_LIMIT_S) if isinstance(asked, int | float) else 0.0
-        pause = max(least, 0.0) + self._rng.uniform(0.0, ceiling)
-        self._failed += 1
-        if self.elapsed_s + pause > self._backoff.total_s:
-            raise error
-        return pause
-
-
-async def persist(call: Callable[[], Awaitable[T]], backoff: Backoff, pace: Pace) -> T:
-    """Try an idempotent call until it succeeds; only transient errors are tried again.
-
-    Raises
-    ------
-    ClusterError
-        The last error, once it is not transient or the deadline has passed.
-    """
-    attempts = Attempts(backoff, clock=pace.clock, rng=pace.rng)
-    while True:
-        try:
-            return await call()
-        except TransientError as error:
-            pause = attempts.pause_s(error)
-        await pace.sleep(pause)
 
 
 def normalised_url(text: str, *, role: str = "scheduler") -> str:
@@ -284,6 +209,76 @@ class Link:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+class BlockingLink:
+    """One server, spoken to by a program that waits. Nothing here tries twice."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self.url = url
+        self.token = token
+        self._timeout_s = timeout_s
+        self._client = httpx.Client(transport=transport, **client_arguments(url, timeout_s))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Message | bytes | None = None,
+        *,
+        limit_bytes: int = MAX_REPLY_BYTES,
+        **options: Any,
+    ) -> Reply:
+        """Make one request and read its reply whole; raises as `Link.request` does."""
+        with self.stream(method, path, body, **options) as response:
+            content = _bounded_now(response, f"{self.url}{path}", limit_bytes)
+            return Reply(f"{self.url}{path}", response.status_code, response.headers, content)
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        body: Message | bytes | None = None,
+        *,
+        params: Mapping[str, str | int | float] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        """Make one request and give its response to be read piece by piece."""
+        authorised = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        arguments = request_arguments(body, {**authorised, **(headers or {})})
+        wait = httpx.Timeout(timeout_s or self._timeout_s, connect=5.0)
+        url = f"{self.url}{path}"
+        with (
+            translated(url),
+            self._client.stream(method, path, params=params, timeout=wait, **arguments) as response,
+        ):
+            if not response.is_success:
+                raise problem_of(response, _bounded_now(response, url, _MAX_PROBLEM_BYTES))
+            yield response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _bounded_now(response: httpx.Response, url: str, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > limit_bytes:
+            raise TooLarge(f"{url} sent more than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _bounded(response: httpx.Response, url: str, limit_bytes: int) -> bytes:

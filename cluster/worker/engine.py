@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -19,16 +19,6 @@ from cluster.protocol import JobSpec, Versions
 from fitting.localisations import FrameStatus
 
 logger = logging.getLogger(__name__)
-
-_WARM_UP_METADATA: Final[dict[str, Any]] = {
-    "voxelsize.x": 0.1,
-    "voxelsize.y": 0.1,
-    "Camera.ADOffset": 100.0,
-    "Camera.ElectronsPerCount": 1.0,
-    "Camera.ReadNoise": 1.0,
-}
-_WARM_UP_FRAMES: Final = 4
-_WARM_UP_SIZE: Final = 32
 
 
 class Analysed(Protocol):
@@ -49,7 +39,7 @@ Maps = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Engine:
-    """Localises ranges of frames; `analyse` is `fitting.analyse`, or a test's own."""
+    """Localises ranges of frames; `analyse` is `fitting.analyse`, or a test's own, which needs no warming up."""
 
     def __init__(
         self, analyse: Analyse | None = None, *, clock: Callable[[], float] = time.perf_counter
@@ -94,15 +84,19 @@ class Engine:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "warm-up.lock"):
             began = self._clock()
-            side = (_WARM_UP_FRAMES, _WARM_UP_SIZE, _WARM_UP_SIZE)
-            frames = np.random.default_rng(1).poisson(120.0, side).astype(np.uint16)
-            frames[:, 14:18, 14:18] += 500
-            self._analyse()(frames, {}, _WARM_UP_METADATA)
+            self._warm()
             logger.info("the fits are ready after %.1f s", self._clock() - began)
+
+    def _warm(self) -> None:
+        if self._given is None:
+            from fitting import analyse, warm_up
+
+            warm_up()
+            self._given = analyse
 
     def _analyse(self) -> Analyse:
         if self._given is None:
-            from fitting.localise import analyse
+            from fitting import analyse
 
             self._given = analyse
         return self._given

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.backoff import Pace
 from cluster.protocol import HeldTask, KeptAlive
-from cluster.transport import Pace
 from cluster.worker.session import Session
 
 

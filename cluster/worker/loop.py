@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cluster.arrays import FrameRange, TaskResult, encode_result
+from cluster.backoff import Pace
 from cluster.errors import CallerError, ChecksumMismatch, ClusterError, Conflict, Gone, NotFound, Unauthorised
 from cluster.protocol import Committed, HeldTask, JobSpec, KeptAlive, Lease, TaskFailure
 from cluster.threads import DaemonThread
-from cluster.transport import Pace
 from cluster.worker.engine import Maps
 from cluster.worker.failures import failure_of, handed_back
 from cluster.worker.keepalive import keep_alive

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
+from cluster.addresses import Place
+from cluster.backoff import Backoff, Pace
 from cluster.config import Places, WorkerSettings
 from cluster.errors import Unauthorised, Unavailable
 from cluster.join import ask_to_join
@@ -16,8 +18,8 @@ from cluster.locate import Ask, Located, Locator, Wanted
 from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
 from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerRegistration
 from cluster.threads import DaemonThread
-from cluster.transport import Backoff, Link, Pace, linked
-from cluster.worker.dataservers import DataServers, Place
+from cluster.transport import Link, linked
+from cluster.worker.dataservers import DataServers
 from cluster.worker.engine import Engine, cpu_target, fit_names, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import Loop

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from cluster.backoff import Attempts, Backoff, Pace
 from cluster.errors import NotFound, TransientError, Unauthorised, Unavailable
 from cluster.protocol import WorkerRegistered, WorkerRegistration
-from cluster.transport import Attempts, Backoff, Pace
 from cluster.worker.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
@@ -95,14 +96,19 @@ def _state() -> Finding:
 
 
 def _numba_cache() -> Finding:
-    from cluster.worker.kernel_cache import cache_folder
+    from cluster.worker.engine import keep_compiled_code
 
-    folder = cache_folder(surroundings.places().cache)
-    if not os.access(folder, os.W_OK):
-        return Finding(
-            "kernel cache", "problem", f"{folder} cannot be written, so every start compiles for seconds"
-        )
-    return Finding("kernel cache", "ok", str(folder))
+    environ = dict(os.environ)
+    keep_compiled_code(surroundings.places().cache, environ)
+    folder = environ.get("NUMBA_CACHE_DIR")
+    if folder is None:
+        return Finding("compiled kernels", "ok", "kept beside the package")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        detail = f"{folder} cannot be written ({error.strerror}), so every start compiles for seconds"
+        return Finding("compiled kernels", "problem", detail)
+    return Finding("compiled kernels", "ok", f"kept in {folder}")
 
 
 def _root() -> Finding:

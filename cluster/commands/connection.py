@@ -17,7 +17,8 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         envvar="CLUSTEROFONE_SCHEDULER",
-        help="The scheduler's URL [default: this user's cluster on this machine]",
+        help="The scheduler's URL",
+        show_default="this user's cluster on this machine",
     ),
 ]
 Token = Annotated[

@@ -36,7 +36,8 @@ def submit(
         typer.Option(
             "-o",
             "--output",
-            help="Where the result goes, under a root [default: analysis/ beside the series]",
+            help="Where the result goes, under a root",
+            show_default="analysis/ beside the series",
         ),
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
@@ -114,7 +115,7 @@ def cancel(
     """
     with connect(scheduler, token).client as client:
         client.cancel(job_id)
-        job = client.job(job_id)
+        job: Job = client.job(job_id)
         deadline = time.monotonic() + 30.0
         while job.state not in ENDED and time.monotonic() < deadline:
             job = next(iter(client.watch(job_id)), job)

@@ -45,7 +45,8 @@ Workers = Annotated[
         "--workers",
         min=1,
         max=1024,
-        help="Start a private cluster with this many workers [default: one that runs, else cores]",
+        help="Start a private cluster with this many workers",
+        show_default="one that runs, else cores",
     ),
 ]
 
@@ -80,7 +81,7 @@ def localise(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="The result file [default: analysis/<series>.h5r beside the series]"
+            "-o", "--output", help="The result file", show_default="analysis/<series>.h5r beside the series"
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let -o replace a file.")] = False,
@@ -125,7 +126,7 @@ def preview(
         int, typer.Option(min=1, max=1000, help="How many frames, spread through the series.")
     ] = 12,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The picture [default: <series>_test.png here]")
+        Path | None, typer.Option("-o", "--output", help="The picture", show_default="<series>_test.png here")
     ] = None,
     fit: Fit = None,
     settings: Set = None,

@@ -13,7 +13,9 @@ import typer
 from cluster.commands import console
 from cluster.protocol import JobRequest
 
-Fit = Annotated[str | None, typer.Option("--fit", help="Type of fit, PYME's names [default: LatGaussFitFR]")]
+Fit = Annotated[
+    str | None, typer.Option("--fit", help="Type of fit, PYME's names", show_default="LatGaussFitFR")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -108,5 +110,10 @@ def user_name() -> str:
 def _settings_of(results: Path) -> dict[str, Any]:
     from cluster.results.h5r import read
 
-    settings = read(results).provenance.settings
+    provenance = read(results).provenance
+    if provenance is None:
+        console.refuse(
+            f"--like {results}: it does not say which settings made it (clusterofone did not write it)"
+        )
+    settings = provenance.settings
     return {key: value for key, value in settings.items() if value is not None}

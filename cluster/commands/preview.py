@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 from PIL import Image, ImageDraw
 from rich.table import Table
 
@@ -17,6 +17,7 @@ _COLUMNS: Final = 4
 _FITTED: Final = (70, 240, 90)
 _DEBOUNCED: Final = (255, 70, 255)
 _CAPTION_PX: Final = 18
+_CONTRAST_PERCENT: Final = (0.5, 99.9)
 
 
 def table(preview: Preview) -> Table:
@@ -49,13 +50,16 @@ def picture(client: Client, preview: Preview, target: Path) -> None:
     lines = -(-len(preview.frames) // columns)
     sheet = Image.new("RGB", (columns * _TILE_PX, lines * (_TILE_PX + _CAPTION_PX)))
     for number, frame in enumerate(preview.frames):
-        tile = _tile(client.frame_png(preview.series, frame.frame), frame)
+        pixels = client.frames(preview.series, frame.frame, frame.frame + 1).frames[0]
+        tile = _tile(pixels, frame)
         sheet.paste(tile, (number % columns * _TILE_PX, number // columns * (_TILE_PX + _CAPTION_PX)))
     sheet.save(target)
 
 
-def _tile(png: bytes, frame: PreviewFrame) -> Image.Image:
-    raw = Image.open(io.BytesIO(png)).convert("RGB")
+def _tile(pixels: np.ndarray[Any, Any], frame: PreviewFrame) -> Image.Image:
+    low, high = np.percentile(pixels, _CONTRAST_PERCENT)
+    grey = np.clip((pixels - low) / max(high - low, 1.0) * 255, 0, 255)
+    raw = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     scale = _TILE_PX / max(raw.size)
     tile = Image.new("RGB", (_TILE_PX, _TILE_PX + _CAPTION_PX))
     tile.paste(

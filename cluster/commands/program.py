@@ -15,12 +15,11 @@ from fitting.errors import FittingError
 
 app = typer.Typer(
     name="clusterofone",
-    help="Localise single molecules: raw frames in, a table of positions out, on one machine or many.",
-    epilog="Start with: clusterofone demo",
     no_args_is_help=False,
     invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

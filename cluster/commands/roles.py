@@ -14,20 +14,29 @@ import typer
 from cluster.commands import console, surroundings
 from cluster.commands.role_process import Ready, run_role
 from cluster.commands.start import Join
-from cluster.config import DataServerSettings, Runtime, SchedulerSettings, WorkerSettings, write_private
+from cluster.config import (
+    DataServerSettings,
+    Runtime,
+    SchedulerSettings,
+    WorkerSettings,
+    read_runtime,
+    write_private,
+)
 from cluster.errors import ClusterError
 from cluster.supervisor import PARENT_PIPE, Role, Supervisor
 
 Name = Annotated[str | None, typer.Option("--name", help="The cluster's name.")]
 Root = Annotated[
     list[Path] | None,
-    typer.Option("--root", help="Folder of raw data, repeatable [default: $PYMEDATADIR, else ~/PYMEData]"),
+    typer.Option(
+        "--root", help="Folder of raw data, repeatable", show_default="$PYMEDATADIR, else ~/PYMEData"
+    ),
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for the network.")]
 Port = Annotated[
     int | None,
     typer.Option(
-        "--port", min=1, max=65535, help="Port to listen on [default: the role's, or the next free one]"
+        "--port", min=1, max=65535, help="Port to listen on", show_default="the role's, or the next free one"
     ),
 ]
 Lan = Annotated[bool, typer.Option("--lan", help="Listen on the network and announce by mDNS.")]
@@ -95,7 +104,7 @@ def scheduler(
         try:
             await run(settings, stop=stop, ready=serving)
         finally:
-            if (left := surroundings.read_runtime(runtime_file)) is not None and left.pid == os.getpid():
+            if (left := read_runtime(runtime_file)) is not None and left.pid == os.getpid():
                 runtime_file.unlink(missing_ok=True)
 
     run_role("scheduler", body, os.environ)
@@ -110,7 +119,9 @@ def dataserver(
     insecure: Insecure = False,
     scheduler: Annotated[
         str | None,
-        typer.Option(envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler to serve [default: this user's]"),
+        typer.Option(
+            envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler to serve", show_default="this user's"
+        ),
     ] = None,
     token: Annotated[
         str | None,
@@ -153,7 +164,9 @@ def dataserver(
 def worker(
     scheduler: Annotated[
         str | None,
-        typer.Option(envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler's URL [default: found by itself]"),
+        typer.Option(
+            envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler's URL", show_default="found by itself"
+        ),
     ] = None,
     token: Annotated[
         str | None,
@@ -166,7 +179,13 @@ def worker(
     workers: Annotated[
         int | None,
         typer.Option(
-            "-n", "--workers", min=1, max=1024, help="Processes [default: cores, two fewer from 8 on]"
+            "-n",
+            "--workers",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Processes",
+            show_default="cores, two fewer from 8 on",
         ),
     ] = None,
     name: Annotated[

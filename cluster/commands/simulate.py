@@ -91,7 +91,8 @@ def demo(
     frames: Annotated[int, typer.Option(min=10, help="Number of frames to simulate.")] = 3000,
     out: Annotated[Path, typer.Option(help="Folder for what the demo makes.")] = Path("clusterofone-demo"),
     workers: Annotated[
-        int | None, typer.Option("-n", "--workers", min=1, help="Worker processes [default: cores]")
+        int | None,
+        typer.Option("-n", "--workers", metavar="N", min=1, help="Worker processes", show_default="cores"),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same series.")] = 1,
     json: Json = False,

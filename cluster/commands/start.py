@@ -42,18 +42,26 @@ def start(
     workers: Annotated[
         int | None,
         typer.Option(
-            "-n", "--workers", min=0, max=1024, help="Worker processes [default: cores, two fewer from 8 on]"
+            "-n",
+            "--workers",
+            metavar="N",
+            min=0,
+            max=1024,
+            help="Worker processes",
+            show_default="cores, two fewer from 8 on",
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="The scheduler's port [default: 15400 or the next free one]"),
+        typer.Option(
+            min=1, max=65535, help="The scheduler's port", show_default="15400 or the next free one"
+        ),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
     name: Annotated[str | None, typer.Option(help="The cluster's name on the network.")] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of raw data, repeatable [default: $PYMEDATADIR, else ~/PYMEData]"),
+        typer.Option(help="Folder of raw data, repeatable", show_default="$PYMEDATADIR, else ~/PYMEData"),
     ] = None,
     lan: Annotated[
         bool, typer.Option("--lan", help="Listen on the network and let other machines find this cluster.")

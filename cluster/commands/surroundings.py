@@ -15,7 +15,7 @@ import psutil
 from cluster import trust
 from cluster.commands import console
 from cluster.config import Places, Runtime, data_root, read_runtime
-from cluster.protocol import Identity
+from cluster.protocol import Identity, Role
 
 _NAME: Final = re.compile(r"^[\w.@-]{1,48}$")
 _RESERVED_CORES_FROM: Final = 8
@@ -92,10 +92,10 @@ def own_runtime(name: str | None = None) -> Runtime | None:
 
 def own_token(name: str, role: str = "owner") -> str:
     """Return a token of a cluster of this user."""
-    known = {r: r for r in trust.ROLES}
-    if role not in known:
+    known: Role | None = next((known for known in trust.ROLES if known == role), None)
+    if known is None:
         console.refuse(f"there is no role {role!r}; there are {', '.join(trust.ROLES)}", console.USAGE)
-    return trust.token(trust.load_or_create_secret(places().secret(name)), known[role])  # type: ignore[index]
+    return trust.token(trust.load_or_create_secret(places().secret(name)), known)
 
 
 def identity_at(url: str) -> Identity | None:

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from cluster.arrays import FrameRange, TaskResult, encode_result
 from cluster.backoff import Pace
-from cluster.errors import CallerError, ChecksumMismatch, ClusterError, Conflict, Gone, NotFound, Unauthorised
+from cluster.errors import CallerError, ChecksumMismatch, ClusterError, Conflict, Gone, NotFound
 from cluster.protocol import Committed, HeldTask, JobSpec, KeptAlive, Lease, TaskFailure
 from cluster.threads import DaemonThread
 from cluster.worker.engine import Maps
@@ -111,6 +111,7 @@ class Loop:
         self._unsettled = 0  # outcomes not yet taken by the scheduler
         self._asked = 0
         self._paused = False
+        self._stopping = False
         self._changed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -118,7 +119,7 @@ class Loop:
 
         Raises
         ------
-        ClusterError
+        Dismissed
             If the scheduler will not have this worker any more.
         """
         taking = [asyncio.create_task(self._keep_leasing()), asyncio.create_task(self._keep_fetching())]
@@ -144,7 +145,7 @@ class Loop:
 
     def _wanted(self) -> int:
         """How many leases to ask for now: enough to fit one range while the next is fetched."""
-        return 0 if self._paused else max(0, self._depth - len(self._unfitted) - self._asked)
+        return 0 if self._paused or self._stopping else max(0, self._depth - len(self._unfitted) - self._asked)
 
     async def _keep_leasing(self) -> None:
         while True:
@@ -175,8 +176,6 @@ class Loop:
                 continue
             try:
                 self._prepared.put_nowait(await self._prepare(lease))
-            except Unauthorised:
-                raise
             except Gone as error:
                 logger.info("task %s of %s is not wanted any more: %s", lease.task_id, lease.job_id, error)
                 self._drop(key_of(lease))
@@ -253,8 +252,6 @@ class Loop:
                 await self._fail(lease, ended)
         except (Conflict, Gone, NotFound) as error:
             logger.info("the result of task %s of %s is not wanted: %s", lease.task_id, lease.job_id, error)
-        except Unauthorised:
-            raise
         except CallerError as error:
             logger.warning("task %s of %s was refused: %s", lease.task_id, lease.job_id, error)
             if isinstance(ended, TaskResult):
@@ -301,7 +298,7 @@ class Loop:
 
     async def _drain(self, finishing: list[asyncio.Task[None]]) -> None:
         """Let the range that is being fitted finish and be handed in, for a few seconds; the rest goes back."""
-        self._paused = True
+        self._stopping = True
         for task in self._unfitted - {self._fitting}:
             self._end(Outcome(self._held[task], handed_back(task.attempt)))
         settled = asyncio.create_task(self._until(lambda: self._fitting is None and self._unsettled == 0))

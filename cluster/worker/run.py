@@ -24,7 +24,7 @@ from cluster.worker.engine import Engine, cpu_target, fit_names, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import Loop
 from cluster.worker.scheduler import SchedulerRoutes
-from cluster.worker.session import Session
+from cluster.worker.session import Dismissed, Session
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +106,9 @@ async def run(
             break
         try:
             await _work(settings, admission, engine, stop, ready, pace)
-        except Unauthorised:
-            if not _forgotten(settings, admission):
-                raise
+        except Dismissed as error:
+            if not isinstance(error.reason, Unauthorised) or not _forgotten(settings, admission):
+                raise error.reason from error
             say(f"the cluster {admission.name} has a new secret; asking to join it anew")
             settings = settings.model_copy(update={"token": None})
     warming.cancel()

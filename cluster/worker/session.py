@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from cluster.backoff import Attempts, Backoff, Pace
-from cluster.errors import NotFound, TransientError, Unauthorised, Unavailable
+from cluster.errors import CallerError, NotFound, TransientError, Unauthorised, Unavailable
 from cluster.protocol import WorkerRegistered, WorkerRegistration
 from cluster.worker.scheduler import Scheduler
 
@@ -18,6 +18,14 @@ T = TypeVar("T")
 Relocate = Callable[[], Awaitable[str | None]]
 PATIENT: Final = Backoff(first_s=0.25, longest_s=10.0, total_s=float("inf"))
 _SEEK_AFTER_S: Final = 5.0
+
+
+class Dismissed(Exception):
+    """The scheduler will not have this worker: no single request is at fault, and no other will fare better."""
+
+    def __init__(self, reason: CallerError) -> None:
+        super().__init__(reason.detail)
+        self.reason = reason
 
 
 class Session:
@@ -63,10 +71,8 @@ class Session:
 
         Raises
         ------
-        VersionMismatch
-            If this worker's versions would give other numbers; the message holds the command that mends it.
-        CallerError
-            If the scheduler will not have this worker.
+        Dismissed
+            If the scheduler will not have this worker: because of its token, or of its versions.
         """
         await self.call(lambda _: _nothing())
 
@@ -80,19 +86,21 @@ class Session:
         ------
         CallerError
             What the scheduler refuses, `NotFound` included once this worker is registered anew.
+        Dismissed
+            If the scheduler will not have this worker any more.
         """
         attempts = Attempts(self._backoff, clock=self._pace.clock, rng=self._pace.rng)
         renewed = False
         while True:
-            worker_id = ""
             try:
                 worker_id = await self._known_as()
-                return await action(worker_id)
-            except (NotFound, Unauthorised):
-                if renewed or not worker_id:
-                    raise
-                renewed = True
-                self._forgotten(worker_id)
+                try:
+                    return await action(worker_id)
+                except (NotFound, Unauthorised) as error:
+                    if renewed:
+                        raise _final(error) from error
+                    renewed = True
+                    self._forgotten(worker_id)
             except TransientError as error:
                 pause = attempts.pause_s(error)
                 logger.warning("%s; trying again in %.1f s", error.detail, pause)
@@ -106,7 +114,10 @@ class Session:
     async def _known_as(self) -> str:
         async with self._registering:
             if self._registered is None:
-                reply = await self.scheduler.register(self._registration)
+                try:
+                    reply = await self.scheduler.register(self._registration)
+                except CallerError as error:
+                    raise Dismissed(error) from error
                 self._check(reply)
                 self._registered = reply
                 logger.info("registered as worker %s", reply.worker_id)
@@ -134,6 +145,10 @@ class Session:
         if url is not None:
             logger.info("the scheduler is at %s now", url)
             await self.scheduler.move(url)
+
+
+def _final(error: CallerError) -> Exception:
+    return Dismissed(error) if isinstance(error, Unauthorised) else error
 
 
 async def _nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,22 @@ class SeriesReader(Protocol):
 
 
 def values_from(source: str, values: dict[str, Any]) -> dict[str, MetadataValue]:
-    """Return metadata with where it came from."""
-    return {key: MetadataValue(value=value, source=source) for key, value in values.items()}
+    """Return metadata with where it came from, as values that JSON can carry."""
+    return {key: MetadataValue(value=_plain(value), source=source) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return str(value)
 
 
 def as_ranges(numbers: Sequence[int]) -> Ranges:

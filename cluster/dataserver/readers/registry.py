@@ -53,7 +53,8 @@ def open_series(path: Path) -> SeriesReader:
 
 def is_series_name(name: str) -> bool:
     """Return whether a file of this name can be a series."""
-    return not name.startswith(".") and Path(name).suffix.lower() in OPENERS
+    is_result = name.lower().endswith("_locs.hdf5")
+    return not name.startswith(".") and not is_result and Path(name).suffix.lower() in OPENERS
 
 
 def _opener(path: Path) -> Opener:

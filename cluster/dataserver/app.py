@@ -1,0 +1,135 @@
+"""The data server's HTTP interface, thin over a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+
+from cluster.arrays import FrameRange, encode_frames
+from cluster.dataserver.budget import ByteBudget
+from cluster.dataserver.responses import FramesResponse, frame_png
+from cluster.dataserver.store import SeriesStore
+from cluster.errors import Unavailable
+from cluster.http import Gate, install, require
+from cluster.protocol import Identity, SeriesEvent, SeriesFacts, SeriesListing
+
+_READING_THREADS: Final = 8
+_BYTES_IN_FLIGHT: Final = 256 << 20
+_T = TypeVar("_T")
+Codec = Literal["none", "blosc-lz4"]
+
+
+class Reading:
+    """The store behind the app: reached from a bounded number of threads, its frames within a bounded memory."""
+
+    def __init__(self, store: SeriesStore, *, bytes_in_flight: int = _BYTES_IN_FLIGHT) -> None:
+        self.store = store
+        self.budget = ByteBudget(bytes_in_flight)
+        self._threads = anyio.CapacityLimiter(_READING_THREADS)
+
+    async def __call__(self, read: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
+        """Return what a method of the store returns."""
+        return await to_thread.run_sync(partial(read, *arguments, **named), limiter=self._threads)
+
+
+def create_app(
+    store: SeriesStore, gate: Gate, identity: Callable[[], Identity], *, reading: Reading | None = None
+) -> FastAPI:
+    """Build the application around a store that already exists.
+
+    There are no `/docs` here: this server speaks to workers; the scheduler documents the public interface.
+    """
+    app = FastAPI(title="clusterofone data server", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.reading = reading or Reading(store)
+    app.state.identity = identity
+    install(app, gate, role="dataserver")
+    app.include_router(_public)
+    app.include_router(_router)
+    return app
+
+
+def _has_joined(request: Request) -> None:
+    """A data server that has not registered yet recognises no token: that is for later, not forbidden."""
+    gate: Gate = request.app.state.gate
+    if not gate.verifiers and not gate.insecure:
+        raise Unavailable("this data server has not reached its scheduler yet")
+
+
+def _reading(request: Request) -> Reading:
+    reading: Reading = request.app.state.reading
+    return reading
+
+
+ReadingDep = Annotated[Reading, Depends(_reading)]
+SeriesPath = Annotated[str, Path(max_length=1024)]
+Start = Annotated[int, Query(ge=0, lt=2**31)]
+Stop = Annotated[int | None, Query(ge=0, lt=2**31)]
+Fingerprint = Annotated[str | None, Query(max_length=1024)]
+
+_public = APIRouter(prefix="/api/v1")
+_router = APIRouter(
+    prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("viewer", "worker"))]
+)
+
+
+@_public.get("/identity")
+async def identify(request: Request) -> Identity:
+    """Say which cluster this data server belongs to; no token needed."""
+    found: Identity = request.app.state.identity()
+    return found
+
+
+@_router.get("/series")
+async def list_series(
+    reading: ReadingDep, under: Annotated[str, Query(max_length=1024)] = ""
+) -> SeriesListing:
+    """List the folders and series in a folder."""
+    return await reading(reading.store.listing, under)
+
+
+@_router.get("/series/{path:path}/frames")
+async def get_frames(
+    path: SeriesPath,
+    reading: ReadingDep,
+    start: Start = 0,
+    stop: Stop = None,
+    codec: Codec = "none",
+    fingerprint: Fingerprint = None,
+) -> Response:
+    """Return a range of frames as one checksummed body of `cluster.arrays`."""
+    start, stop, size = await reading(reading.store.extent, path, start, stop)
+    await reading.budget.take(size)
+    try:
+        frames = await reading(reading.store.frames, path, start, stop, pinned=fingerprint)
+        buffers = await reading(encode_frames, frames, codec)
+    except BaseException:
+        reading.budget.give_back(size)
+        raise
+    return FramesResponse(buffers, sent=partial(reading.budget.give_back, size))
+
+
+@_router.get("/series/{path:path}/frames/{number:int}.png")
+async def get_frame_png(path: SeriesPath, number: int, reading: ReadingDep) -> Response:
+    """Return one frame as a picture to look at."""
+    start, stop, size = await reading(reading.store.extent, path, number, number + 1)
+    async with reading.budget.taken(size):
+        frames: FrameRange = await reading(reading.store.frames, path, start, stop)
+        picture = await reading(frame_png, frames.frames[0])
+    return Response(picture, media_type="image/png")
+
+
+@_router.get("/series/{path:path}/events")
+async def get_events(path: SeriesPath, reading: ReadingDep) -> list[SeriesEvent]:
+    """Return the acquisition's events."""
+    return await reading(reading.store.events, path)
+
+
+@_router.get("/series/{path:path}")
+async def get_facts(path: SeriesPath, reading: ReadingDep) -> SeriesFacts:
+    """Say what a series is."""
+    return await reading(reading.store.facts, path)

@@ -1,0 +1,109 @@
+"""From the name of a series in a request to a file under a root, and no further.
+
+A name is refused by how it looks (on every system in the same way, so that a cluster of many systems agrees), and
+then by where it leads: what resolves to outside its root is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from cluster.errors import Invalid, NotFound
+
+_MAX_LENGTH: Final = 1024
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f\\<>"|?*]')
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|:|$)", re.IGNORECASE)
+
+
+def checked_segments(path: str) -> tuple[str, ...]:
+    """Return the parts of a '/'-separated relative path; an empty path is the root itself.
+
+    Raises
+    ------
+    Invalid
+        If it could mean anything but a file below a root: says why.
+    """
+    if not path:
+        return ()
+    segments = tuple(path.split("/"))
+    reason = _fault(path, segments)
+    if reason:
+        raise Invalid(f"{path[:200]!r} is no path of a series: {reason}", field="path")
+    return segments
+
+
+def _fault(path: str, segments: Sequence[str]) -> str | None:
+    if len(path) > _MAX_LENGTH:
+        return f"it is longer than {_MAX_LENGTH} characters"
+    if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
+        return "it is not Unicode"
+    if _FORBIDDEN.search(path):
+        return "it holds a character that paths here cannot hold; parts are separated by '/'"
+    if _DRIVE.match(path) or not segments[0]:
+        return "it is absolute; it must be relative to a root"
+    faults = (_segment_fault(segment) for segment in segments)
+    return next((fault for fault in faults if fault), None)
+
+
+def _segment_fault(segment: str) -> str | None:
+    if segment in {"", ".", ".."}:
+        return "it holds an empty part, '.' or '..'"
+    if segment != segment.rstrip(". ") or _DRIVE.match(segment):
+        return f"Windows would take {segment!r} for another name"
+    if _RESERVED.match(segment):
+        return f"{segment!r} is the name of a device on Windows"
+    return None
+
+
+class Roots:
+    """The folders that are served. The first that has a name wins."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(folders)
+
+    def file(self, path: str) -> Path:
+        """Return the file of this name.
+
+        Raises
+        ------
+        Invalid
+            If the name is malformed.
+        NotFound
+            If no root has it.
+        """
+        segments = checked_segments(path)
+        if segments:
+            for candidate in self._candidates(segments):
+                if candidate.is_file():
+                    return candidate
+        raise NotFound(f"there is no series {path!r} under {self._said()}", path=path)
+
+    def folders(self, under: str) -> list[tuple[Path, Path]]:
+        """Return (root, folder) for each root that has this folder; raises as `file` does."""
+        segments = checked_segments(under)
+        found = [(root, folder) for root, folder in self._candidates_with_root(segments) if folder.is_dir()]
+        if not found and segments:
+            raise NotFound(f"there is no folder {under!r} under {self._said()}", path=under)
+        return found
+
+    def _candidates(self, segments: Sequence[str]) -> Iterator[Path]:
+        for _, candidate in self._candidates_with_root(segments):
+            yield candidate
+
+    def _candidates_with_root(self, segments: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+        """Yield where each root would have it; roots are resolved anew, for a share may come and go."""
+        for folder in self._folders:
+            try:
+                root = folder.resolve()
+                candidate = root.joinpath(*segments).resolve()
+            except (OSError, RuntimeError, ValueError):
+                continue
+            if candidate.is_relative_to(root):
+                yield root, candidate
+
+    def _said(self) -> str:
+        return ", ".join(str(folder) for folder in self._folders) or "no root"

@@ -1,0 +1,186 @@
+"""The series under the roots: what there is, what each one is, and its frames. Synchronous, for use from threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cluster.arrays import FrameRange
+from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
+from cluster.dataserver.paths import Roots, checked_segments
+from cluster.dataserver.readers.interface import SeriesShape
+from cluster.dataserver.readers.registry import is_series_name, open_series
+from cluster.dataserver.sidecars import read_sidecars
+from cluster.errors import Conflict, Invalid, TooLarge
+from cluster.protocol import MetadataValue, SeriesEntry, SeriesEvent, SeriesFacts, SeriesListing
+
+MAX_REQUEST_BYTES: Final = 256 << 20
+_RESULTS_FOLDER: Final = "analysis"
+
+
+class SeriesStore:
+    """What a data server serves. `now` is a monotonic clock in seconds."""
+
+    def __init__(self, roots: Sequence[Path], *, now: Clock = time.monotonic, open_limit: int = 16) -> None:
+        self._roots = Roots(roots)
+        self._readers = OpenReaders(open_series, now=now, limit=open_limit)
+
+    def listing(self, under: str) -> SeriesListing:
+        """Return the folders and series in a folder; of two roots that have the same name, the first's.
+
+        Raises
+        ------
+        Invalid, NotFound
+            If the folder's name is malformed, or no root has it.
+        """
+        entries: dict[str, SeriesEntry] = {}
+        for root, folder in self._roots.folders(under):
+            with os.scandir(folder) as found:
+                for item in found:
+                    entry = _entry(item, root, under)
+                    if entry is not None:
+                        entries.setdefault(entry.path, entry)
+        return SeriesListing(under=under, entries=[entries[path] for path in sorted(entries, key=_listed_by)])
+
+    def facts(self, path: str) -> SeriesFacts:
+        """Return what a series is; sidecars are read anew each time.
+
+        Raises
+        ------
+        Invalid, NotFound
+            If there is no such series, or it or a sidecar cannot be read.
+        """
+        file = self._roots.file(path)
+        with self._readers.using(file) as series:
+            metadata = series.reader.shape.metadata | read_sidecars(file)
+            return _facts(path, series, metadata)
+
+    def extent(self, path: str, start: int, stop: int | None) -> tuple[int, int, int]:
+        """Return (start, stop, bytes) of a range of frames as it will be read, having checked it.
+
+        Raises
+        ------
+        Invalid
+            If the series has no such frames; says how many it has.
+        TooLarge
+            If the range is over `MAX_REQUEST_BYTES`; says the largest range.
+        """
+        with self._readers.using(self._roots.file(path)) as series:
+            shape = series.reader.shape
+        stop = shape.frames if stop is None else stop
+        _check_range(path, shape, start, stop)
+        return start, stop, (stop - start) * shape.frame_bytes
+
+    def frames(self, path: str, start: int, stop: int, *, pinned: str | None = None) -> FrameRange:
+        """Return frames [start, stop); those that cannot be read are zero and listed as missing.
+
+        Raises
+        ------
+        Conflict
+            If the series is not, or is no longer, the one of the fingerprint `pinned`.
+        Invalid, NotFound, TooLarge
+            As `extent` does.
+        """
+        with self._readers.using(self._roots.file(path)) as series:
+            _check_range(path, series.reader.shape, start, stop)
+            _check_pinned(path, series, pinned)
+            frames, unreadable = series.reader.read(start, stop)
+            if pinned is not None and not series.is_current():
+                raise _changed(path)
+            missing = _within(series.reader.shape.missing, start, stop) | set(unreadable)
+            return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+
+    def events(self, path: str) -> list[SeriesEvent]:
+        """Return the acquisition's events."""
+        with self._readers.using(self._roots.file(path)) as series:
+            return series.reader.events()
+
+    def close_idle(self) -> None:
+        """Let go of files that nobody has asked for lately."""
+        self._readers.close_idle()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._readers.close()
+
+
+def _facts(path: str, series: OpenSeries, metadata: dict[str, MetadataValue]) -> SeriesFacts:
+    shape = series.reader.shape
+    return SeriesFacts.model_validate(
+        {
+            "path": path,
+            "height": shape.height,
+            "width": shape.width,
+            "dtype": shape.dtype.name,
+            "frames": shape.frames,
+            "missing": shape.missing,
+            "fingerprint": series.fingerprint,
+            "bytes": series.stamp.bytes,
+            "format": shape.format,
+            "metadata": metadata,
+            "events": shape.events,
+        }
+    )
+
+
+def _check_range(path: str, shape: SeriesShape, start: int, stop: int) -> None:
+    if not 0 <= start < stop <= shape.frames:
+        raise Invalid(
+            f"{path} has frames 0 to {shape.frames - 1}; [{start}, {stop}) is no range of them",
+            field="start" if not 0 <= start < shape.frames else "stop",
+        )
+    if (stop - start) * shape.frame_bytes > MAX_REQUEST_BYTES:
+        most = MAX_REQUEST_BYTES // shape.frame_bytes
+        raise TooLarge(
+            f"{stop - start} frames of {path} are over {MAX_REQUEST_BYTES} bytes; ask for at most {most} at a time, "
+            f"such as [{start}, {start + most})",
+            most_frames=most,
+        )
+
+
+def _check_pinned(path: str, series: OpenSeries, pinned: str | None) -> None:
+    if pinned is not None and pinned != series.fingerprint:
+        raise _changed(path)
+
+
+def _changed(path: str) -> Conflict:
+    return Conflict(f"the file changed: {path} is not the series that this was asked of", path=path)
+
+
+def _within(ranges: Sequence[tuple[int, int]], start: int, stop: int) -> set[int]:
+    return {n for first, last in ranges for n in range(max(first, start), min(last, stop))}
+
+
+def _entry(item: os.DirEntry[str], root: Path, under: str) -> SeriesEntry | None:
+    """Return the line of a folder or series, or None for what is neither, cannot be asked for, or leads elsewhere."""
+    path = f"{under}/{item.name}" if under else item.name
+    try:
+        checked_segments(path)
+        if item.name.startswith(".") or (item.is_symlink() and not _stays_within(item, root)):
+            return None
+        if item.is_dir():
+            hidden = item.name == _RESULTS_FOLDER and not _holds_series(item)
+            return None if hidden else SeriesEntry(path=path, kind="folder")
+        if not is_series_name(item.name):
+            return None
+        found = item.stat()
+    except (OSError, Invalid):
+        return None
+    return SeriesEntry(path=path, kind="series", bytes=found.st_size, modified=found.st_mtime)
+
+
+def _holds_series(folder: os.DirEntry[str]) -> bool:
+    """Whether a folder of results holds series too."""
+    with os.scandir(folder) as found:
+        return any(is_series_name(item.name) for item in found)
+
+
+def _stays_within(item: os.DirEntry[str], root: Path) -> bool:
+    return Path(item.path).resolve().is_relative_to(root)
+
+
+def _listed_by(path: str) -> tuple[str, str]:
+    return (path.casefold(), path)

@@ -18,9 +18,9 @@ Structure = Literal["uniform", "filaments", "rings", "grid"]
 
 _FILAMENT_STEP_NM = 20.0
 _FILAMENT_RADIUS_NM = 12.0
-_FILAMENT_SPACING_NM = 4000.0  # one filament for so much of the field's side
-_BEND_NM = 5000.0  # typical radius of curvature
-_BEND_MEMORY_NM = 3000.0  # length over which the curvature changes
+_FILAMENT_SPACING_NM = 2800.0  # one filament for so much of the field's side
+_BEND_NM = 8000.0  # typical radius of curvature
+_BEND_MEMORY_NM = 4000.0  # length over which the curvature changes
 _RING_RADIUS_NM = 54.0  # the nuclear pore's outer ring
 _RING_CORNERS = 8
 _RING_JITTER_NM = 3.0

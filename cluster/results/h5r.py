@@ -6,8 +6,6 @@ is ours. No other resizable dataset may lie at the root: PYME would take the fil
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,10 @@ import numpy.typing as npt
 
 from cluster.errors import Invalid, NotFound
 from cluster.pyme_metadata import read_tree
+from cluster.results.hdf5 import NewFile
 from cluster.results.metadata_tree import write_tree
 from cluster.results.provenance import GROUP, Provenance, read_provenance, write_provenance
-from cluster.results.publish import IfExists, check_room, clear_errors, free_bytes, publish, temporary_for
+from cluster.results.publish import IfExists, free_bytes
 
 __all__ = ["EVENTS_DTYPE", "Reader", "Results", "Writer", "events_table", "read"]
 
@@ -31,10 +30,7 @@ Rows = npt.NDArray[np.void]
 EVENTS_DTYPE = np.dtype([("EventDescr", "S256"), ("EventName", "S32"), ("Time", "<f8")])
 
 _TABLES = ("FitResults", "DriftResults", "Events")
-_CHUNK_BYTES = 128 << 10
 _METADATA_BYTES = 1 << 20
-_CACHE_BYTES = 1 << 20  # of each table; HDF5 may hold so much unwritten
-_BALLAST_BYTES = 4 << 20
 _MOST_ROWS = 1 << 31
 _WIDEST_ROW = 1 << 16
 _FILTERS = frozenset(
@@ -88,39 +84,28 @@ class Writer:
         if_exists: IfExists = "refuse",
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        self._path = path
-        self._if_exists: IfExists = if_exists
-        self._free = free
-        self._temporary = temporary_for(path, if_exists=if_exists)
-        self._ballast = self._temporary.with_suffix(".ballast")
-        self._file: h5py.File | None = None
+        self._file = NewFile(path, if_exists=if_exists, free=free)
+        self._drift: h5py.Dataset | None = None
         try:
-            self._begin(dtype, metadata, events)
+            self._fits = self._file.table("FitResults", dtype)
+            self._file.write(
+                _METADATA_BYTES, lambda root: write_tree(root.create_group("MetaData"), metadata)
+            )
+            if events is not None and len(events):
+                self._file.append(self._file.table("Events", EVENTS_DTYPE), events.astype(EVENTS_DTYPE))
         except BaseException:
             self.discard()
             raise
 
-    def _begin(self, dtype: np.dtype[np.void], metadata: Mapping[str, Any], events: Rows | None) -> None:
-        check_room(self._path, _METADATA_BYTES, self._free)
-        with clear_errors(self._path):
-            self._ballast.write_bytes(os.urandom(_BALLAST_BYTES))
-            # its name is ours alone, and locks fail on some network shares
-            self._file = h5py.File(self._temporary, "w", locking=False, rdcc_nbytes=_CACHE_BYTES)
-            self._fits = self._table("FitResults", dtype)
-            write_tree(self._file.create_group("MetaData"), metadata)
-        self._drift: h5py.Dataset | None = None
-        if events is not None and len(events):
-            self._append(self._table("Events", EVENTS_DTYPE), events.astype(EVENTS_DTYPE))
-
     def append(self, rows: Rows) -> None:
         """Append localisations."""
-        self._append(self._fits, rows)
+        self._file.append(self._fits, rows)
 
     def append_fiducials(self, rows: Rows) -> None:
         """Append fiducial fits, to `/DriftResults`."""
         if self._drift is None:
-            self._drift = self._table("DriftResults", rows.dtype)
-        self._append(self._drift, rows)
+            self._drift = self._file.table("DriftResults", rows.dtype)
+        self._file.append(self._drift, rows)
 
     def finish(self, provenance: Provenance) -> Path:
         """Complete the file and give it its name; returns that name.
@@ -131,22 +116,16 @@ class Writer:
             As when it was begun; nothing is left then.
         """
         try:
-            check_room(self._path, _METADATA_BYTES + 5 * len(provenance.ledger.status), self._free)
-            with clear_errors(self._path):
-                write_provenance(self._open_file(), provenance)
-                self._close()
-            return publish(self._temporary, self._path, if_exists=self._if_exists)
+            ledger_bytes = 5 * len(provenance.ledger.status)
+            self._file.write(_METADATA_BYTES + ledger_bytes, lambda root: write_provenance(root, provenance))
+            return self._file.publish()
         except BaseException:
             self.discard()
             raise
 
     def discard(self) -> None:
         """Leave nothing behind; harmless once the file is finished."""
-        with contextlib.suppress(OSError, RuntimeError):
-            self._close()
-        for leftover in (self._ballast, self._temporary):
-            with contextlib.suppress(OSError):
-                leftover.unlink(missing_ok=True)
+        self._file.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -155,41 +134,6 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
-
-    def _table(self, name: str, dtype: np.dtype[np.void]) -> h5py.Dataset:
-        return self._open_file().create_dataset(
-            name,
-            shape=(0,),
-            dtype=dtype,
-            maxshape=(None,),
-            chunks=(max(1, _CHUNK_BYTES // dtype.itemsize),),
-            compression="gzip",
-            compression_opts=5,
-            shuffle=True,
-        )
-
-    def _append(self, table: h5py.Dataset, rows: Rows) -> None:
-        if rows.dtype != table.dtype:
-            raise Invalid(f"rows of {rows.dtype} do not belong in {table.name}, whose rows are {table.dtype}")
-        if len(rows) == 0:
-            return
-        check_room(self._path, rows.nbytes, self._free)
-        with clear_errors(self._path):
-            filled = len(table)
-            table.resize(filled + len(rows), axis=0)
-            table[filled:] = rows
-
-    def _open_file(self) -> h5py.File:
-        if self._file is None:
-            raise ValueError("the file is finished")
-        return self._file
-
-    def _close(self) -> None:
-        """HDF5 crashes when it cannot write what it still holds: on a full disk the ballast makes room for that."""
-        self._ballast.unlink(missing_ok=True)
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
 
 
 class Reader:

@@ -1,0 +1,116 @@
+"""A new HDF5 file that is written whole or not at all, and survives a disk that fills up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cluster.errors import Invalid
+from cluster.results.publish import IfExists, check_room, clear_errors, free_bytes, publish, temporary_for
+
+_CHUNK_BYTES = 128 << 10
+_CACHE_BYTES = 1 << 20  # of each table; HDF5 may hold so much unwritten
+_BALLAST_BYTES = 4 << 20
+_FIRST_BYTES = 1 << 20
+
+
+class NewFile:
+    """A file under a temporary name, with tables that grow; `publish` gives it its own.
+
+    HDF5 crashes the process when it must close a file and cannot write what it still holds. So room is looked for
+    before rows are appended, and should the disk fill up all the same, a ballast beside the file is given up to make
+    room for closing.
+
+    Raises
+    ------
+    Conflict
+        If the file exists (unless `if_exists` says what to do).
+    Invalid
+        If the folder cannot be written.
+    OutOfSpace
+        If the disk is full.
+    """
+
+    def __init__(
+        self, path: Path, *, if_exists: IfExists = "refuse", free: Callable[[Path], int] = free_bytes
+    ) -> None:
+        self.path = path
+        self._if_exists: IfExists = if_exists
+        self._free = free
+        self._temporary = temporary_for(path, if_exists=if_exists)
+        self._ballast = self._temporary.with_suffix(".ballast")
+        self._file: h5py.File | None = None
+        try:
+            check_room(path, _FIRST_BYTES, free)
+            with clear_errors(path):
+                self._ballast.write_bytes(os.urandom(_BALLAST_BYTES))
+                # its name is ours alone, and locks fail on some network shares
+                self._file = h5py.File(self._temporary, "w", locking=False, rdcc_nbytes=_CACHE_BYTES)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def root(self) -> h5py.File:
+        """The open file."""
+        if self._file is None:
+            raise ValueError("the file is finished")
+        return self._file
+
+    def table(self, name: str, dtype: np.dtype[np.void]) -> h5py.Dataset:
+        """Create an empty table, as PyTables makes them: compressed, and able to grow."""
+        return self.root.create_dataset(
+            name,
+            shape=(0,),
+            dtype=dtype,
+            maxshape=(None,),
+            chunks=(max(1, _CHUNK_BYTES // dtype.itemsize),),
+            compression="gzip",
+            compression_opts=5,
+            shuffle=True,
+        )
+
+    def append(self, table: h5py.Dataset, rows: npt.NDArray[np.void]) -> None:
+        """Append rows to a table."""
+        if rows.dtype != table.dtype:
+            raise Invalid(f"rows of {rows.dtype} do not belong in {table.name}, whose rows are {table.dtype}")
+        if len(rows) == 0:
+            return
+        check_room(self.path, rows.nbytes, self._free)
+        with clear_errors(self.path):
+            filled = len(table)
+            table.resize(filled + len(rows), axis=0)
+            table[filled:] = rows
+
+    def write(self, bytes_needed: int, write: Callable[[h5py.File], Any]) -> None:
+        """Let a function write something else of about that size."""
+        check_room(self.path, bytes_needed, self._free)
+        with clear_errors(self.path):
+            write(self.root)
+
+    def publish(self) -> Path:
+        """Close the file and give it its name, which is returned."""
+        with clear_errors(self.path):
+            self._close()
+        return publish(self._temporary, self.path, if_exists=self._if_exists)
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless once the file is published."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._close()
+        for leftover in (self._ballast, self._temporary):
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

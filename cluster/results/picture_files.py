@@ -1,0 +1,168 @@
+"""Pictures as files: PNG to look at, TIFF to measure in."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from cluster.errors import Invalid
+from cluster.results.h5r import Reader
+from cluster.results.publish import writing
+from cluster.results.render import Mode, Picture, field_of, nice_above, render
+
+# lightness rises evenly from black to near white, by way of purple, red and orange: also right in black and white,
+# and for readers who see fewer colours
+_COLOURS = (
+    "000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4",
+)  # fmt: skip
+_GAMMA = 0.5  # dim structures are much of what there is to see
+_BRIGHTEST = 0.99  # of the pixels with light in them, the share that is not saturated
+_LEAST_SIDE_FOR_BAR = 64
+
+
+def render_file(
+    source: Path, out: Path, *, pixel_nm: float | None = None, mode: Mode = "gaussian", replace: bool = False
+) -> Picture:
+    """Draw a results file into a `.png` or `.tif`.
+
+    Raises
+    ------
+    Invalid
+        If the picture is of another kind, the source is not a results file or its field cannot be known.
+    Conflict
+        If the picture exists and is not to be replaced.
+    OutOfSpace
+        If the disk is full.
+    """
+    save = _SAVERS.get(out.suffix.lower())
+    if save is None:
+        raise Invalid(f"{out}: pictures are .png, .tif or .tiff", field="out")
+    with Reader(source) as reader:
+        field = field_of(reader.metadata(), reader.blocks())
+        picture = render(reader.blocks(), field, pixel_nm=pixel_nm, mode=mode)
+    with writing(out, replace=replace) as temporary:
+        save(picture, temporary)
+    return picture
+
+
+def png(picture: Picture, *, scale_bar: bool = True) -> bytes:
+    """Return an 8-bit colour PNG."""
+    image = Image.fromarray(colours()[_tones(picture.image)])
+    if scale_bar and min(image.size) >= _LEAST_SIDE_FOR_BAR:
+        _draw_scale_bar(image, picture.pixel_nm)
+    facts = PngImagePlugin.PngInfo()
+    facts.add_text("Software", "clusterofone")
+    facts.add_text("pixel_nm", f"{picture.pixel_nm:g}")
+    facts.add_text("localisations", str(picture.shown))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=facts)
+    return buffer.getvalue()
+
+
+def before_and_after(mean_frame: npt.NDArray[Any], picture: Picture) -> bytes:
+    """Return a PNG of what the camera saw, in grey, beside what the localisations show of the same field.
+
+    Parameters
+    ----------
+    mean_frame
+        The mean of the frames, (h, w); its field is the picture's.
+    picture
+        The localisations.
+    """
+    low, high = np.quantile(mean_frame, [0.01, 0.9995])
+    grey = np.rint(255 * np.clip((mean_frame - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
+    after = Image.open(io.BytesIO(png(picture)))
+    before = Image.fromarray(grey).resize(after.size, Image.Resampling.NEAREST)
+    gap = max(2, after.width // 100)
+    both = Image.new("RGB", (2 * after.width + gap, after.height), "white")
+    both.paste(before, (0, 0))
+    both.paste(after, (after.width + gap, 0))
+    buffer = io.BytesIO()
+    both.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_png(picture: Picture, path: Path) -> None:
+    """Write an 8-bit colour PNG."""
+    path.write_bytes(png(picture))
+
+
+def save_tiff(picture: Picture, path: Path) -> None:
+    """Write a 16-bit TIFF that ImageJ opens with its pixel size; grey values are proportional to localisations.
+
+    Counts are kept as they are; what is not whole, or too large, is scaled, and `localisations_per_grey` in the
+    description says by how much.
+    """
+    peak = float(picture.image.max(initial=0.0))
+    whole = bool((picture.image == np.rint(picture.image)).all()) and peak <= 65535
+    scale = 1.0 if whole or peak == 0 else 65535 / peak
+    pixels_per_um = 1000 / picture.pixel_nm
+    tifffile.imwrite(
+        path,
+        np.rint(picture.image * np.float32(scale)).astype(np.uint16),
+        imagej=True,
+        resolution=(pixels_per_um, pixels_per_um),
+        metadata={
+            "axes": "YX",
+            "unit": "um",
+            "max": peak * scale,
+            "min": 0.0,
+            "Info": f"localisations_per_grey = {1 / scale:.9g}\npixel_nm = {picture.pixel_nm:g}",
+        },
+    )
+
+
+def colours() -> npt.NDArray[np.uint8]:
+    """Return the colour map, (256, 3) red, green, blue."""
+    anchors = np.array([[int(colour[at : at + 2], 16) for at in (0, 2, 4)] for colour in _COLOURS])
+    position = np.linspace(0, len(anchors) - 1, 256)
+    channels = [np.interp(position, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
+    table: npt.NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    return table
+
+
+def _tones(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    # what a Gaussian leaves far out is no light that one could see
+    lit = image[image > 1e-3 * image.max(initial=0.0)]
+    if lit.size == 0:
+        return np.zeros(image.shape, np.uint8)
+    white = float(np.quantile(lit, _BRIGHTEST))
+    relative = np.clip(image / white, 0, 1)
+    tones: npt.NDArray[np.uint8] = np.rint(255 * relative**_GAMMA).astype(np.uint8)
+    return tones
+
+
+def _draw_scale_bar(image: Image.Image, pixel_nm: float) -> None:
+    width, height = image.size
+    length_nm = nice_above(width * pixel_nm / 12)
+    length, unit = round(length_nm / pixel_nm), max(1, round(min(width, height) / 150))
+    right, bottom = width - 4 * unit, height - 4 * unit
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((right - length, bottom - unit, right, bottom), fill="white")
+    font: Any = ImageFont.load_default(max(10, 5 * unit))
+    number, micro = (f"{length_nm / 1000:g} ", True) if length_nm >= 1000 else (f"{length_nm:g} ", False)
+    label = f"{number}{'um' if micro else 'nm'}"
+    label_width = draw.textlength(label, font=font)
+    left = min(right - (length + label_width) / 2, width - unit - label_width)
+    draw.text((left, bottom - 2 * unit), label, fill="white", font=font, anchor="ls")
+    if micro:
+        _add_tail(draw, (left + draw.textlength(number, font=font), bottom - 2 * unit), font)
+
+
+def _add_tail(draw: ImageDraw.ImageDraw, at: tuple[float, float], font: Any) -> None:
+    """Make the letter u at a place into a µ, which the font that comes with Pillow lacks."""
+    size = round(font.size)
+    sheet = Image.new("L", (3 * size, 3 * size))
+    ImageDraw.Draw(sheet).text((size, 2 * size), "u", fill=255, font=font, anchor="ls")
+    ink = sheet.getbbox() or (size, size, 2 * size, 2 * size)
+    x, top = round(at[0]) + ink[0] - size, round(at[1]) + ink[1] - 2 * size
+    draw.rectangle((x, top, x + max(1, round(size / 13)) - 1, round(at[1] + size / 4)), fill="white")
+
+
+_SAVERS = {".png": save_png, ".tif": save_tiff, ".tiff": save_tiff}

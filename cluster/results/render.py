@@ -1,0 +1,220 @@
+"""Pictures of localisations: how many there are in each small pixel, or each drawn as wide as it is uncertain.
+
+Rows are taken block by block, so that memory is the picture's, whatever the number of localisations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+from cluster.errors import Invalid
+from cluster.results.quantities import known_error, worth_showing
+
+__all__ = ["Field", "Mode", "Picture", "field_of", "finest_pixel_nm", "render"]
+
+Rows = npt.NDArray[np.void]
+Image = npt.NDArray[np.float32]
+Mode = Literal["gaussian", "histogram"]
+
+_MOST_PIXELS = 150_000_000
+_USUAL_SIDE = 4096
+_PREFERRED_NM = 10.0
+_UNKNOWN_ERROR_NM = 20.0  # how wide to draw what says nothing about its error
+_NARROWEST_PX = 0.6  # narrower, and a localisation would look like a hot pixel
+_REACH = 3.5  # sigmas that are drawn
+_AT_ONCE = 1 << 23  # values of Gaussians held at a time
+
+
+@dataclass(frozen=True)
+class Field:
+    """The part of the sample that a picture shows [nm]; the centre of the camera's first pixel is the origin."""
+
+    x0_nm: float
+    y0_nm: float
+    x1_nm: float
+    y1_nm: float
+
+    @classmethod
+    def of_frame(cls, height_px: int, width_px: int, pixel_x_nm: float, pixel_y_nm: float) -> Field:
+        """Return the field of a whole camera frame."""
+        return cls(
+            -pixel_x_nm / 2, -pixel_y_nm / 2, (width_px - 0.5) * pixel_x_nm, (height_px - 0.5) * pixel_y_nm
+        )
+
+    def shape(self, pixel_nm: float) -> tuple[int, int]:
+        """Return height and width of the picture of it."""
+        return tuple(
+            max(1, math.ceil((stop - start) / pixel_nm - 1e-9))
+            for start, stop in ((self.y0_nm, self.y1_nm), (self.x0_nm, self.x1_nm))
+        )  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Localisations per pixel, (h, w) float32, and what a pixel is.
+
+    `shown` and `hidden` count the rows that went into it and those that were left out.
+    """
+
+    image: Image
+    pixel_nm: float
+    shown: int
+    hidden: int
+
+
+def field_of(metadata: Mapping[str, Any], blocks: Iterable[Rows] = ()) -> Field:
+    """Find the field: the camera's frame where the metadata know it, else what the rows that are shown span.
+
+    Raises
+    ------
+    Invalid
+        If neither says anything.
+    """
+    keys = ("Camera.ROIHeight", "Camera.ROIWidth", "voxelsize.x", "voxelsize.y")
+    known = [metadata.get(key) for key in keys]
+    if all(isinstance(value, int | float | np.number) and value > 0 for value in known):
+        height, width, x_um, y_um = (float(value) for value in known if value is not None)
+        return Field.of_frame(int(height), int(width), 1000 * x_um, 1000 * y_um)
+    corners = [_span(block[worth_showing(block)]["fitResults"]) for block in blocks]
+    spans = np.array([corner for corner in corners if corner is not None])
+    if len(spans) == 0:
+        raise Invalid(
+            "the field of view is not known: neither metadata nor localisations say how large it is"
+        )
+    low, high = spans[:, :2].min(axis=0), spans[:, 2:].max(axis=0)
+    return Field(float(low[0]), float(low[1]), float(high[0]) + 1, float(high[1]) + 1)
+
+
+def finest_pixel_nm(field: Field, preferred_nm: float = _PREFERRED_NM) -> float:
+    """Return the preferred pixel, or a coarser one of the series 1, 2, 5 that keeps the picture viewable."""
+    side = max(field.x1_nm - field.x0_nm, field.y1_nm - field.y0_nm)
+    return max(preferred_nm, nice_above(side / _USUAL_SIDE))
+
+
+def nice_above(value: float) -> float:
+    """Return the next number of the series 1, 2, 5, 10, … that is not smaller.
+
+    Examples
+    --------
+    >>> [nice_above(v) for v in (0.9, 1.0, 3.0, 60.0)]
+    [1.0, 1.0, 5.0, 100.0]
+    """
+    decade = 10.0 ** math.floor(math.log10(value))
+    return next(step * decade for step in (1.0, 2.0, 5.0, 10.0) if step * decade >= value * (1 - 1e-9))
+
+
+def render(
+    blocks: Iterable[Rows], field: Field, *, pixel_nm: float | None = None, mode: Mode = "gaussian"
+) -> Picture:
+    """Draw localisations.
+
+    Fits that did not converge, or whose error is over 100 nm, are hidden.
+
+    Parameters
+    ----------
+    blocks
+        Rows, block by block.
+    field
+        What to show.
+    pixel_nm
+        Size of a pixel of the picture; by default 10 nm or what keeps the picture viewable.
+    mode
+        "gaussian": each localisation is a Gaussian of volume one, as wide as its own error; "histogram": a count.
+
+    Raises
+    ------
+    Invalid
+        If the pixel is no length, or so small that the picture would not fit into memory.
+    """
+    pixel_nm = finest_pixel_nm(field) if pixel_nm is None else pixel_nm
+    if not pixel_nm > 0:
+        raise Invalid(f"pixel_nm must be positive, not {pixel_nm}", field="pixel_nm")
+    shape = field.shape(pixel_nm)
+    if shape[0] * shape[1] > _MOST_PIXELS:
+        least = math.sqrt(shape[0] * shape[1] / _MOST_PIXELS) * pixel_nm
+        raise Invalid(
+            f"a picture of {shape[1]} × {shape[0]} pixels is too large: pixel_nm must be at least {nice_above(least):g}",
+            field="pixel_nm",
+        )
+    image = np.zeros(shape, np.float32)
+    draw = _draw_gaussians if mode == "gaussian" else _draw_counts
+    shown = hidden = 0
+    for block in blocks:
+        chosen = block[worth_showing(block)]
+        draw(image, chosen, field, pixel_nm)
+        shown, hidden = shown + len(chosen), hidden + len(block) - len(chosen)
+    return Picture(image, pixel_nm, shown, hidden)
+
+
+def _span(at: Rows) -> tuple[float, float, float, float] | None:
+    if len(at) == 0:
+        return None
+    return at["x0"].min(), at["y0"].min(), at["x0"].max(), at["y0"].max()
+
+
+def _to_pixels(
+    values_nm: npt.NDArray[np.float32], start_nm: float, pixel_nm: float
+) -> npt.NDArray[np.float64]:
+    """Position in the picture, its first pixel being from 0 to 1."""
+    return (values_nm.astype(float) - start_nm) / pixel_nm
+
+
+def _draw_counts(image: Image, rows: Rows, field: Field, pixel_nm: float) -> None:
+    height, width = image.shape
+    x = np.floor(_to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)).astype(np.int64)
+    y = np.floor(_to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)).astype(np.int64)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    np.add.at(image.reshape(-1), y[inside] * width + x[inside], np.float32(1))
+
+
+def _draw_gaussians(image: Image, rows: Rows, field: Field, pixel_nm: float) -> None:
+    """Draw rows in groups of about equal width, so that each group is one array operation."""
+    x = _to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)
+    y = _to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)
+    sigma_x, sigma_y = (_widths(rows["fitError"][axis], pixel_nm) for axis in ("x0", "y0"))
+    reach = np.ceil(_REACH * np.maximum(sigma_x, sigma_y)).astype(np.int64)
+    near = (x > -reach) & (x < image.shape[1] + reach) & (y > -reach) & (y < image.shape[0] + reach)
+    for size in np.unique(reach[near]):
+        group = np.flatnonzero(near & (reach == size))
+        step = max(1, _AT_ONCE // (2 * int(size) + 1) ** 2)
+        for some in (group[at : at + step] for at in range(0, len(group), step)):
+            _add_gaussians(image, int(size), (x[some], y[some]), (sigma_x[some], sigma_y[some]))
+
+
+def _widths(error_nm: npt.NDArray[np.float32], pixel_nm: float) -> npt.NDArray[np.float64]:
+    known = known_error(error_nm)
+    widths: npt.NDArray[np.float64] = np.where(np.isnan(known), _UNKNOWN_ERROR_NM, known) / pixel_nm
+    return np.maximum(widths, _NARROWEST_PX)
+
+
+def _add_gaussians(
+    image: Image,
+    reach: int,
+    centres: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    sigmas: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+) -> None:
+    height, width = image.shape
+    columns, share_x = _shares(centres[0], sigmas[0], reach, width)
+    lines, share_y = _shares(centres[1], sigmas[1], reach, height)
+    pixel = lines[:, :, np.newaxis] * width + columns[:, np.newaxis, :]
+    light = (share_y[:, :, np.newaxis] * share_x[:, np.newaxis, :]).astype(np.float32)
+    np.add.at(image.reshape(-1), pixel.ravel(), light.ravel())
+
+
+def _shares(
+    centre: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64], reach: int, size: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Pixels along one axis and the fraction of the Gaussian on each; none outside the picture."""
+    first = np.floor(centre).astype(np.int64) - reach
+    pixels = first[:, np.newaxis] + np.arange(2 * reach + 1)
+    edges = first[:, np.newaxis] + np.arange(2 * reach + 2) - centre[:, np.newaxis]
+    share = np.diff(0.5 * erf(edges / (math.sqrt(2) * sigma[:, np.newaxis])), axis=1)
+    share *= (pixels >= 0) & (pixels < size)
+    return pixels.clip(0, size - 1), share

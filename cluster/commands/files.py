@@ -39,11 +39,10 @@ def render(
 
     Example: [bold]clusterofone render analysis/series.h5r series.png --pixel-nm 5[/]
     """
-    from cluster.results.h5r import read
-    from cluster.results.render import render_file
+    from cluster.results.picture_files import render_file
 
     _check(results, picture, {".png", ".tif", ".tiff"}, overwrite=overwrite)
-    render_file(read(results), picture, pixel_nm=pixel_nm, style=style.value)
+    render_file(results, picture, pixel_nm=pixel_nm, mode=style.value, replace=overwrite)
     console.say(f"picture: {picture}")
 
 
@@ -57,10 +56,9 @@ def export(
     Example: [bold]clusterofone export analysis/series.h5r series.csv[/]
     """
     from cluster.results.csv import write_csv
-    from cluster.results.h5r import read
 
     _check(results, table, {".csv"}, overwrite=overwrite)
-    write_csv(read(results), table)
+    write_csv(results, table, replace=overwrite)
     console.say(f"table: {table}")
 
 

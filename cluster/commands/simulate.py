@@ -103,7 +103,7 @@ def demo(
     """
     from cluster.commands import simulated
     from cluster.results.h5r import read
-    from cluster.results.render import render_file
+    from cluster.results.picture_files import render_file
     from fitting.simulate import Simulation
 
     sim = Simulation(
@@ -129,7 +129,7 @@ def demo(
     console.say("3. draw them, and compare with the truth")
     results = read(Path(job.output))
     picture = out / "demo.png"
-    render_file(results, picture, pixel_nm=10.0)
+    render_file(Path(job.output), picture, pixel_nm=10.0, replace=True)
     report = _report(results.rows, simulated.read_truth(files.truth), job, seconds)
     (out / "report.json").write_text(json_text.dumps(report, indent=1) + "\n", encoding="utf-8")
     if json:

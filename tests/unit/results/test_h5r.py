@@ -312,7 +312,7 @@ def test_a_writer_that_is_abandoned_leaves_nothing(tmp_path: Path, make_rows: Ma
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, make_rows: MakeRows) -> None:
-    room = iter([1 << 30, 1 << 30, 1000])
+    room = iter([1 << 30, 1 << 30, 1 << 30, 1000])
     with Writer(tmp_path / "s.h5r", LAT_GAUSS_DTYPE, {}, free=lambda _: next(room)) as writer:
         writer.append(make_rows())
         with pytest.raises(OutOfSpace, match=r"the disk is full: .*s\.h5r"):

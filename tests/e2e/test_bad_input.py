@@ -183,7 +183,25 @@ def test_a_root_that_is_not_there_is_named(shell: Any) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["localise", "test", "worker", "scheduler", "dataserver", "submit", "jobs", "watch", "cancel", "retry", "demo", "simulate", "export", "render", "doctor", "token", "approve"],
+    [
+        "localise",
+        "test",
+        "worker",
+        "scheduler",
+        "dataserver",
+        "submit",
+        "jobs",
+        "watch",
+        "cancel",
+        "retry",
+        "demo",
+        "simulate",
+        "export",
+        "render",
+        "doctor",
+        "token",
+        "approve",
+    ],
 )
 def test_every_command_has_help_with_an_example(shell: Any, command: str) -> None:
     out = shell.run(command, "--help")

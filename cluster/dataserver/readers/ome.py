@@ -166,7 +166,8 @@ class _Reading:
                 continue
             file[first:stop] = self._file_number(names, file_name, uuid)
             page[first:stop] = np.arange(ifd, ifd + stop - first)
-        return OmePlanes(tuple(names), file, page)
+        in_order = len(names) == 1 and not file.any() and bool((page == np.arange(frames)).all())
+        return None if in_order else OmePlanes(tuple(names), file, page)
 
     def _file_number(self, names: list[str], file_name: str, uuid: str) -> int:
         if not file_name or file_name.lower() == self._name.lower() or (uuid and uuid == self._uuid):

@@ -77,13 +77,19 @@ def estimate(
     kind.fit_blocks(
         data, extra, blocks, side, np.float32(width_px), np.float32(aspect), theta, covariance, quality
     )
-    rows = [_by_roi(array, blocks, number) for array in (theta, covariance, quality)]
+    rows = [
+        _by_roi(array, blocks, number, columns)
+        for array, columns in (
+            (theta, kind.parameters),
+            (covariance, kind.covariances),
+            (quality, mle.QUALITY),
+        )
+    ]
     return _without_nan(Estimates(*rows), width_px)
 
 
-def _by_roi(array: FloatArray, blocks: int, number: int) -> FloatArray:
-    columns = array.size // (LANES * max(blocks, 1))
-    return array.reshape(blocks, columns, LANES).transpose(0, 2, 1).reshape(-1, columns)[:number]
+def _by_roi(array: FloatArray, blocks: int, number: int, columns: int) -> FloatArray:
+    return array.reshape(blocks, columns, LANES).transpose(0, 2, 1).reshape(blocks * LANES, columns)[:number]
 
 
 def _without_nan(found: Estimates, width_px: float) -> Estimates:

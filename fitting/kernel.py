@@ -30,7 +30,7 @@ _DIGEST = _source_digest()
 
 def device(function: _Function) -> _Function:
     """Compile a function that kernels inline."""
-    compiled: _Function = numba.njit(**_OPTIONS)(function)
+    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
     return compiled
 
 
@@ -44,7 +44,7 @@ def kernel(function: _Function) -> _Function:
     root = Path(kept) if kept else Path(__file__).parent / "__pycache__"
     numba.config.CACHE_DIR = str(root / f"kernels-{_DIGEST}")
     try:
-        compiled: _Function = numba.njit(cache=True, **_OPTIONS)(function)
+        compiled: _Function = numba.njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = kept
     return compiled

@@ -155,8 +155,9 @@ def _keep_molecules(
     kept = 0
     for i in range(found):
         if is_molecule(frame, level, per_frame, law, peaks.place[i, 0], peaks.place[i, 1], least_neighbour):
-            peaks.place[kept] = peaks.place[i]
-            peaks.values[kept] = peaks.values[i]
+            peaks.place[kept, 0], peaks.place[kept, 1] = peaks.place[i, 0], peaks.place[i, 1]
+            for k in range(4):
+                peaks.values[kept, k] = peaks.values[i, k]
             peaks.state[kept] = UNDECIDED
             kept += 1
     return kept

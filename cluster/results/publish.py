@@ -118,7 +118,11 @@ def _rename_to_new(temporary: Path, target: Path) -> None:
     """Rename, unless the target exists: FileExistsError then."""
     if sys.platform == "win32":
         temporary.rename(target)
-        return
+    else:
+        _link_to_new(temporary, target)
+
+
+def _link_to_new(temporary: Path, target: Path) -> None:
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
@@ -138,8 +142,12 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Return once the folder's entries are on the disk, where the system can promise that."""
-    if sys.platform == "win32":
-        return  # Windows has no handle on a folder to flush; NTFS journals the rename
+    # Windows has no handle on a folder to flush; NTFS journals the rename
+    if sys.platform != "win32":
+        _sync_descriptor(folder)
+
+
+def _sync_descriptor(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

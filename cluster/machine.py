@@ -94,16 +94,9 @@ class KnownClusters:
     def remember(self, cluster_id: str, cluster: KnownCluster) -> None:
         """Add a cluster, or replace what is known of it."""
         with _locked(self.path):
-            self._write({**self.all(), cluster_id: cluster})
-
-    def forget(self, cluster_id: str) -> None:
-        """Forget a cluster, if it is known."""
-        with _locked(self.path):
-            self._write({known: cluster for known, cluster in self.all().items() if known != cluster_id})
-
-    def _write(self, clusters: dict[str, KnownCluster]) -> None:
-        entries = {cluster_id: cluster.model_dump() for cluster_id, cluster in sorted(clusters.items())}
-        write_private(self.path, json.dumps(entries, indent=1))
+            clusters = {**self.all(), cluster_id: cluster}
+            entries = {known: entry.model_dump() for known, entry in sorted(clusters.items())}
+            write_private(self.path, json.dumps(entries, indent=1))
 
 
 def _locked(path: Path) -> FileLock:

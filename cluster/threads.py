@@ -20,11 +20,14 @@ class DaemonThread:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a function in the thread and return what it returns, or raise what it raises."""
+        if self._closed:
+            raise RuntimeError(f"the thread {self._thread.name} has been closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._calls.put((loop, future, function))
@@ -32,6 +35,7 @@ class DaemonThread:
 
     def close(self) -> None:
         """Let the thread end once it is idle; does not wait for it."""
+        self._closed = True
         self._calls.put(None)
 
     def _work(self) -> None:

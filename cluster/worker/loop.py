@@ -145,7 +145,9 @@ class Loop:
 
     def _wanted(self) -> int:
         """How many leases to ask for now: enough to fit one range while the next is fetched."""
-        return 0 if self._paused or self._stopping else max(0, self._depth - len(self._unfitted) - self._asked)
+        return (
+            0 if self._paused or self._stopping else max(0, self._depth - len(self._unfitted) - self._asked)
+        )
 
     async def _keep_leasing(self) -> None:
         while True:

@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar
 from cluster.addresses import Place
 from cluster.backoff import Backoff, Pace
 from cluster.config import Places, WorkerSettings
+from cluster.discovery import Identify, browse, identity_at
 from cluster.errors import Unauthorised, Unavailable
 from cluster.join import ask_to_join
-from cluster.locate import Ask, Located, Locator, Wanted
+from cluster.locate import Ask, Browse, Located, Locator, Wanted
 from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
 from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerRegistration
 from cluster.threads import DaemonThread
-from cluster.transport import Link, linked
+from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
 from cluster.worker.engine import Engine, cpu_target, fit_names, versions
 from cluster.worker.frames import FrameSource
@@ -33,6 +34,21 @@ Say = Callable[[str], None]
 _LOOK_AGAIN_S: Final = 3.0
 _SAY_AGAIN_S: Final = 60.0
 _DATA_PATIENCE: Final = Backoff(first_s=0.25, longest_s=5.0, total_s=30.0)
+
+
+@dataclass(frozen=True)
+class Network:
+    """How the outside is reached; tests bring their own."""
+
+    connect: Callable[[str, str | None], Link] = Link
+    identify: Identify = identity_at
+    browse: Browse = browse
+
+    def locator(self, settings: WorkerSettings, ask: Ask | None = None) -> Locator:
+        """Return what looks for schedulers."""
+        return Locator(
+            places_of(settings), role="worker", identify=self.identify, browse=self.browse, ask=ask
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ async def find_cluster(
     ask: Ask | None = None,
     pace: Pace | None = None,
     give_up_s: float = float("inf"),
-    locator: Locator | None = None,
+    network: Network | None = None,
 ) -> Admission:
     """Return the cluster to work for, once there is one and it has let this machine in.
 
@@ -70,9 +86,9 @@ async def find_cluster(
         If the cluster refuses this machine.
     """
     pace = pace or Pace()
-    looker = locator or Locator(places_of(settings), role="worker", ask=ask)
-    located = await _located(settings, looker, say, pace, give_up_s)
-    token = located.token or await _joined(settings, located, say, pace)
+    network = network or Network()
+    located = await _located(settings, network.locator(settings, ask), say, pace, give_up_s)
+    token = located.token or await _joined(settings, located, network, say, pace)
     return Admission(located.url, located.name, located.cluster_id, located.identity.machine, token)
 
 
@@ -85,6 +101,7 @@ async def run(
     ask: Ask | None = None,
     engine: Engine | None = None,
     pace: Pace | None = None,
+    network: Network | None = None,
 ) -> None:
     """Work for a cluster until `stop` is set; `ready` is called with the scheduler's URL once work can begin.
 
@@ -97,21 +114,26 @@ async def run(
     """
     pace = pace or Pace()
     engine = engine or Engine()
+    network = network or Network()
     thread = DaemonThread("warm-up")
     warming = asyncio.ensure_future(thread.call(lambda: engine.warm_up(settings.cache)))
-    thread.close()
-    while not stop.is_set():
-        admission = await _unless(stop, find_cluster(settings, say=say, ask=ask, pace=pace))
-        if admission is None or await _unless(stop, _true_after(warming)) is None:
-            break
-        try:
-            await _work(settings, admission, engine, stop, ready, pace)
-        except Dismissed as error:
-            if not isinstance(error.reason, Unauthorised) or not _forgotten(settings, admission):
-                raise error.reason from error
-            say(f"the cluster {admission.name} has a new secret; asking to join it anew")
-            settings = settings.model_copy(update={"token": None})
-    warming.cancel()
+    warming.add_done_callback(lambda _: thread.close())
+    try:
+        while not stop.is_set():
+            admission = await _unless(
+                stop, find_cluster(settings, say=say, ask=ask, pace=pace, network=network)
+            )
+            if admission is None or await _unless(stop, _true_after(warming)) is None:
+                return
+            try:
+                await _work(settings, admission, engine, stop, ready, pace, network)
+            except Dismissed as error:
+                if not isinstance(error.reason, Unauthorised) or not _forgotten(settings, admission):
+                    raise error.reason from error
+                say(f"the cluster {admission.name} has a new secret; asking to join it anew")
+                settings = settings.model_copy(update={"token": None})
+    finally:
+        warming.cancel()
 
 
 def places_of(settings: WorkerSettings) -> Places:
@@ -138,7 +160,7 @@ async def _located(
         await pace.sleep(_LOOK_AGAIN_S * pace.rng.uniform(0.5, 1.0))
 
 
-async def _joined(settings: WorkerSettings, located: Located, say: Say, pace: Pace) -> str:
+async def _joined(settings: WorkerSettings, located: Located, network: Network, say: Say, pace: Pace) -> str:
     places = places_of(settings)
     machine, host = this_machine(places.machine), host_name()
     request = JoinRequest(
@@ -154,8 +176,11 @@ async def _joined(settings: WorkerSettings, located: Located, say: Say, pace: Pa
             f"asked to join the cluster {reply.name} at {located.url}; there, let it in: clusterofone approve {host}"
         )
 
-    async with linked(located.url) as link:
+    link = network.connect(located.url, None)
+    try:
         reply = await ask_to_join(link, request, pace=pace, waiting=waiting)
+    finally:
+        await link.aclose()
     assert reply.token is not None
     known = KnownCluster(name=located.name, token=reply.token, url=located.url)
     KnownClusters(places.known_clusters).remember(located.cluster_id, known)
@@ -169,7 +194,7 @@ def _forgotten(settings: WorkerSettings, admission: Admission) -> bool:
     known = clusters.all().get(admission.cluster_id)
     if known is None or known.token != admission.token:
         return False
-    clusters.forget(admission.cluster_id)
+    clusters.remember(admission.cluster_id, known.model_copy(update={"token": None}))
     return True
 
 
@@ -180,15 +205,16 @@ async def _work(
     stop: asyncio.Event,
     ready: Callable[[str], None],
     pace: Pace,
+    network: Network,
 ) -> None:
     places = places_of(settings)
     machine = this_machine(places.machine)
-    locator = Locator(places, role="worker")
+    locator = network.locator(settings)
     joined = admission.cluster_id in KnownClusters(places.known_clusters).all()
     may_discover = settings.scheduler is None or joined
 
     def connect(url: str) -> Link:
-        return Link(url, admission.token or None)
+        return network.connect(url, admission.token or None)
 
     routes = SchedulerRoutes(connect(admission.url), connect, cluster_id=admission.cluster_id)
     session = Session(

@@ -11,10 +11,10 @@ from typing import Final
 from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
-from cluster.dataserver.readers.interface import SeriesShape
+from cluster.dataserver.readers.interface import Frames, SeriesShape
 from cluster.dataserver.readers.registry import is_series_name, open_series
 from cluster.dataserver.sidecars import read_sidecars
-from cluster.errors import Conflict, Invalid, TooLarge
+from cluster.errors import Conflict, Invalid, TooLarge, Unavailable
 from cluster.protocol import MetadataValue, SeriesEntry, SeriesEvent, SeriesFacts, SeriesListing
 
 MAX_REQUEST_BYTES: Final = 256 << 20
@@ -87,7 +87,7 @@ class SeriesStore:
         with self._readers.using(self._roots.file(path)) as series:
             _check_range(path, series.reader.shape, start, stop)
             _check_pinned(path, series, pinned)
-            frames, unreadable = series.reader.read(start, stop)
+            frames, unreadable = _read(path, series, start, stop)
             if pinned is not None and not series.is_current():
                 raise _changed(path)
             missing = _within(series.reader.shape.missing, start, stop) | set(unreadable)
@@ -139,6 +139,14 @@ def _check_range(path: str, shape: SeriesShape, start: int, stop: int) -> None:
             f"such as [{start}, {start + most})",
             most_frames=most,
         )
+
+
+def _read(path: str, series: OpenSeries, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+    """A share that fails for a moment is no reason to call frames lost."""
+    try:
+        return series.reader.read(start, stop)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read now: {error.strerror or error}") from error
 
 
 def _check_pinned(path: str, series: OpenSeries, pinned: str | None) -> None:

@@ -5,6 +5,7 @@ Plain reads, not a memory map: a mapped file that is cut short under us would en
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,8 +86,10 @@ class FlatFile:
 
 def read_into(file: FileIO, offset: int, target: memoryview) -> int:
     """Fill `target` from `offset` on; return how many bytes there were."""
-    file.seek(offset)
     filled = 0
+    if offset >= os.fstat(file.fileno()).st_size:
+        return filled  # no seek: an absurd offset is an error to some file systems
+    file.seek(offset)
     while filled < target.nbytes:
         got = file.readinto(target[filled:])
         if not got:

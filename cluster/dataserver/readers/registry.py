@@ -11,7 +11,7 @@ from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.pyme_h5 import PymeH5
 from cluster.dataserver.readers.raw import open_raw
 from cluster.dataserver.readers.tiff import open_tiff
-from cluster.errors import Invalid, NotFound
+from cluster.errors import Invalid, NotFound, Unavailable
 
 Opener = Callable[[Path], SeriesReader]
 OPENERS: Final[Mapping[str, Opener]] = {
@@ -42,13 +42,17 @@ def open_series(path: Path) -> SeriesReader:
         If there is no such file.
     Invalid
         If it cannot be opened as a series; names the file and the reason.
+    Unavailable
+        If the disk or the share fails us.
     """
     try:
         return _opener(path)(path)
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path.name}") from error
-    except OSError as error:
+    except (PermissionError, IsADirectoryError) as error:
         raise Invalid(f"{path.name} cannot be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise Unavailable(f"{path.name} cannot be read now: {error.strerror or error}") from error
 
 
 def is_series_name(name: str) -> bool:

@@ -6,6 +6,7 @@ its truncated pages are known before anyone asks for them.
 
 from __future__ import annotations
 
+import os
 import struct
 from array import array
 from collections.abc import Mapping
@@ -210,7 +211,7 @@ def _values(file: FileIO, dialect: Dialect, entry: tuple[int, int, bytes] | None
 
 
 def _read_at(file: FileIO, offset: int, length: int) -> bytes:
-    if offset >= 1 << 62:
+    if offset >= os.fstat(file.fileno()).st_size:
         return b""
     file.seek(offset)
     return file.read(length) or b""

@@ -40,9 +40,9 @@ class TiffPages:
         self._key = key
         self._reading = threading.Lock()
         try:
+            self._check_codec()
             self._dialect = tiff_index.read_dialect(self._file, path.name)
             self.index = tiff_index.walk(self._file, self._dialect, path.name)
-            self._check_codec()
         except BaseException:
             self._file.close()
             raise

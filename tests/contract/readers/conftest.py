@@ -207,8 +207,8 @@ def camera_frames(frames: int = FRAMES, dtype: str = "uint16") -> Array:
     return rng.poisson(mean).clip(1, 255).astype(dtype)
 
 
-@pytest.fixture(params=FORMATS, ids=lambda format: format.name)
-def format(request: pytest.FixtureRequest) -> Format:  # noqa: A001 - the word for it
+@pytest.fixture(params=FORMATS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Format:
     found: Format = request.param
     return found
 

@@ -34,10 +34,10 @@ Opened = Callable[[Path], SeriesReader]
 
 
 def test_frames_are_those_that_were_written_row_by_row(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
     written = frames_of()
-    reader = opened(format.write(tmp_path, written))
+    reader = opened(kind.write(tmp_path, written))
 
     frames, missing = reader.read(0, len(written))
 
@@ -47,20 +47,20 @@ def test_frames_are_those_that_were_written_row_by_row(
 
 @pytest.mark.parametrize(("start", "stop"), RANGES)
 def test_any_range_is_the_same_as_that_part_of_the_whole(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened, start: int, stop: int
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened, start: int, stop: int
 ) -> None:
     written = frames_of()
-    reader = opened(format.write(tmp_path, written))
+    reader = opened(kind.write(tmp_path, written))
 
     frames, _ = reader.read(start, stop)
 
     np.testing.assert_array_equal(frames, written[start:stop])
 
 
-def test_shape_says_what_is_there(format: Any, frames_of: Any, tmp_path: Path, opened: Opened) -> None:
+def test_shape_says_what_is_there(kind: Any, frames_of: Any, tmp_path: Path, opened: Opened) -> None:
     written = frames_of()
 
-    shape = opened(format.write(tmp_path, written)).shape
+    shape = opened(kind.write(tmp_path, written)).shape
 
     assert (shape.frames, shape.height, shape.width) == written.shape
     assert shape.dtype == np.dtype("uint16")
@@ -68,9 +68,9 @@ def test_shape_says_what_is_there(format: Any, frames_of: Any, tmp_path: Path, o
 
 
 def test_frames_are_contiguous_in_the_promised_type_and_native_order(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
-    reader = opened(format.write(tmp_path, frames_of()))
+    reader = opened(kind.write(tmp_path, frames_of()))
 
     frames, _ = reader.read(2, 5)
 
@@ -80,22 +80,20 @@ def test_frames_are_contiguous_in_the_promised_type_and_native_order(
 
 
 def test_every_pixel_type_the_format_can_hold_is_served_exactly(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
-    for dtype in format.dtypes:
+    for dtype in kind.dtypes:
         folder = tmp_path / dtype
         folder.mkdir()
         written = frames_of(dtype=dtype)
-        frames, _ = opened(format.write(folder, written)).read(0, len(written))
+        frames, _ = opened(kind.write(folder, written)).read(0, len(written))
         np.testing.assert_array_equal(frames, written)
         assert frames.dtype == np.dtype(dtype)
 
 
-def test_a_series_of_one_frame_is_a_series(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
-) -> None:
+def test_a_series_of_one_frame_is_a_series(kind: Any, frames_of: Any, tmp_path: Path, opened: Opened) -> None:
     written = frames_of(frames=1)
-    reader = opened(format.write(tmp_path, written))
+    reader = opened(kind.write(tmp_path, written))
 
     frames, missing = reader.read(0, 1)
 
@@ -105,10 +103,10 @@ def test_a_series_of_one_frame_is_a_series(
 
 @pytest.mark.parametrize("kept", [0.45, 0.7, 0.85])
 def test_a_file_cut_short_gives_its_whole_frames_and_names_the_rest(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened, kept: float
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened, kept: float
 ) -> None:
     written = frames_of()
-    path = format.write(tmp_path, written)
+    path = kind.write(tmp_path, written)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
 
@@ -125,10 +123,10 @@ def test_a_file_cut_short_gives_its_whole_frames_and_names_the_rest(
 
 
 def test_threads_that_read_at_once_get_each_their_own_frames(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
     written = frames_of()
-    reader = opened(format.write(tmp_path, written))
+    reader = opened(kind.write(tmp_path, written))
     wrong: list[int] = []
 
     def read(frame: int) -> None:
@@ -147,9 +145,9 @@ def test_threads_that_read_at_once_get_each_their_own_frames(
 
 
 def test_the_first_file_is_the_one_that_was_opened_and_all_exist(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
-    path = format.write(tmp_path, frames_of())
+    path = kind.write(tmp_path, frames_of())
 
     files = opened(path).files
 
@@ -157,8 +155,8 @@ def test_the_first_file_is_the_one_that_was_opened_and_all_exist(
     assert all(file.is_file() for file in files)
 
 
-def test_a_closed_series_lets_go_of_its_files(format: Any, frames_of: Any, tmp_path: Path) -> None:
-    path = format.write(tmp_path, frames_of())
+def test_a_closed_series_lets_go_of_its_files(kind: Any, frames_of: Any, tmp_path: Path) -> None:
+    path = kind.write(tmp_path, frames_of())
     reader = open_series(path)
 
     reader.close()
@@ -168,9 +166,9 @@ def test_a_closed_series_lets_go_of_its_files(format: Any, frames_of: Any, tmp_p
 
 
 def test_events_are_as_many_as_the_shape_says(
-    format: Any, frames_of: Any, tmp_path: Path, opened: Opened
+    kind: Any, frames_of: Any, tmp_path: Path, opened: Opened
 ) -> None:
-    reader = opened(format.write(tmp_path, frames_of()))
+    reader = opened(kind.write(tmp_path, frames_of()))
 
     events = reader.events()
 

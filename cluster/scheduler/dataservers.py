@@ -1,0 +1,166 @@
+"""The data servers of the cluster, and asking them about a series."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from cluster.arrays import decode_frames
+from cluster.errors import ClusterError, Conflict, Invalid, NotFound, TransientError, Unavailable
+from cluster.protocol import DataServerInfo, SeriesEvent, SeriesFacts
+from cluster.transport import Link, linked, series_route
+
+T = TypeVar("T")
+_FORGET_S: Final = 3600.0
+_TIMEOUT_S: Final = 30.0
+_MAX_FRAMES_BYTES: Final = 272 << 20
+_EVENTS: Final = TypeAdapter(list[SeriesEvent])
+
+
+@dataclass(frozen=True)
+class Located:
+    """A series, and the data servers that have it."""
+
+    facts: SeriesFacts
+    servers: list[DataServerInfo]
+
+
+class SeriesSource(Protocol):
+    """What the scheduler asks about a series. Errors name the series."""
+
+    async def locate(self, series: str) -> Located:
+        """Return the facts of a series; raises `NotFound`, `Invalid` or `Unavailable`."""
+        ...
+
+    async def frames(self, located: Located, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Return frames [start, stop) as (n, h, w) ADU."""
+        ...
+
+    async def events(self, located: Located) -> list[SeriesEvent]:
+        """Return the acquisition events of a series."""
+        ...
+
+
+class DataServers:
+    """Who serves data, as far as they said so lately. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[DataServerInfo, float]] = {}
+
+    def note(self, info: DataServerInfo, *, now: float) -> bool:
+        """Note a data server; return whether what it says is new."""
+        known = self._seen.get(info.id)
+        self._seen[info.id] = (info, now)
+        return known is None or known[0] != info
+
+    def present(self) -> list[DataServerInfo]:
+        """Return those that are there, the last heard of first."""
+        return [info for info, _ in sorted(self._seen.values(), key=lambda entry: -entry[1])]
+
+    def forget_silent(self, *, now: float) -> None:
+        """Drop those not heard of for an hour."""
+        self._seen = {key: entry for key, entry in self._seen.items() if now - entry[1] < _FORGET_S}
+
+
+Connect = Callable[[str], Any]
+
+
+class RemoteSeries:
+    """`SeriesSource` over HTTP, with the scheduler's own token."""
+
+    def __init__(self, servers: DataServers, token: str) -> None:
+        self._servers = servers
+        self._token = token
+
+    async def locate(self, series: str) -> Located:
+        """Ask every data server; the first that has the series says what it is."""
+        present = self._servers.present()
+        if not present:
+            raise Unavailable("no data server is registered; start one: clusterofone dataserver")
+        having: list[DataServerInfo] = []
+        facts: SeriesFacts | None = None
+        problems: list[ClusterError] = []
+        for server in present:
+            try:
+                found = await self._facts(server, series)
+            except ClusterError as error:
+                problems.append(error)
+                continue
+            if facts is None or found.fingerprint == facts.fingerprint:
+                facts = facts or found
+                having.append(server)
+        if facts is None:
+            raise _worst(problems, series)
+        return Located(facts, having)
+
+    async def frames(self, located: Located, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Fetch frames from the first data server that answers."""
+        params: dict[str, str | int | float] = {
+            "start": start,
+            "stop": stop,
+            "fingerprint": located.facts.fingerprint,
+        }
+        route = series_route(located.facts.path, "/frames")
+
+        async def fetch(link: Link) -> np.ndarray[Any, Any]:
+            reply = await link.request("GET", route, params=params, limit_bytes=_MAX_FRAMES_BYTES)
+            return decode_frames(reply.content).frames
+
+        return await self._of_any(located.servers, fetch)
+
+    async def events(self, located: Located) -> list[SeriesEvent]:
+        """Fetch the events from the first data server that answers."""
+        route = series_route(located.facts.path, "/events")
+
+        async def fetch(link: Link) -> list[SeriesEvent]:
+            return _EVENTS.validate_json((await link.request("GET", route)).content)
+
+        return await self._of_any(located.servers, fetch)
+
+    async def _facts(self, server: DataServerInfo, series: str) -> SeriesFacts:
+        async def fetch(link: Link) -> SeriesFacts:
+            return await link.get(series_route(series), SeriesFacts)
+
+        return await self._of_one(server, fetch)
+
+    async def _of_any(self, servers: list[DataServerInfo], fetch: Callable[[Link], Awaitable[T]]) -> T:
+        last: ClusterError = Unavailable("no data server is registered")
+        for server in servers:
+            try:
+                return await self._of_one(server, fetch)
+            except TransientError as error:
+                last = error
+        raise last
+
+    async def _of_one(self, server: DataServerInfo, fetch: Callable[[Link], Awaitable[T]]) -> T:
+        last: ClusterError = Unavailable(f"the data server at {server.host} gave no address")
+        for address in server.addresses:
+            try:
+                async with self._linked(server, address) as link:
+                    return await fetch(link)
+            except TransientError as error:
+                last = error
+        raise last
+
+    @asynccontextmanager
+    async def _linked(self, server: DataServerInfo, address: str) -> AsyncIterator[Link]:
+        host = f"[{address}]" if ":" in address else address
+        scheme = "https" if server.tls else "http"
+        async with linked(f"{scheme}://{host}:{server.port}", self._token, timeout_s=_TIMEOUT_S) as link:
+            yield link
+
+
+def _worst(problems: list[ClusterError], series: str) -> ClusterError:
+    """Return the error that says most: what is wrong with the file, else who could not be asked, else not found."""
+    for kind in (Invalid, Conflict, TransientError):
+        for problem in problems:
+            if isinstance(problem, kind):
+                problem.facts.setdefault("field", "series")
+                return problem
+    said = problems[0].detail if problems else "no data server has it"
+    return NotFound(f"{series}: {said}" if series not in said else said, field="series", path=series)

@@ -1,0 +1,211 @@
+"""From what a person asked for to a job's sheet: everything is decided, or refused by name, before anything is queued."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from cluster.errors import ClusterError, Invalid
+from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
+from cluster.scheduler.dataservers import Located, SeriesSource
+from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
+from cluster.scheduler.outputs import Outputs, stem_of
+from cluster.scheduler.sheets import Sheet
+from fitting import fits
+from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
+
+T = TypeVar("T")
+
+MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
+_UNNAMED: Final = "unnamed"
+
+
+@dataclass
+class Draft:
+    """What is known of a job while it is being decided."""
+
+    located: Located
+    metadata: dict[str, MetadataValue]
+    analysis: dict[str, Any] = field(default_factory=dict)
+    maps: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return the metadata without their sources."""
+        return {key: entry.value for key, entry in self.metadata.items()}
+
+
+class Submissions:
+    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds."""
+
+    def __init__(self, source: SeriesSource, outputs: Outputs, wall: Callable[[], float]) -> None:
+        self._source = source
+        self._outputs = outputs
+        self._wall = wall
+
+    async def job(self, request: JobRequest, taken: Collection[str]) -> Sheet:
+        """Return the sheet of a job; `taken` are the files other jobs will write.
+
+        Raises
+        ------
+        Invalid
+            If a setting, a metadata key, the series or the output cannot be used; `field` and `keys` name it.
+        NotFound
+            If no data server has the series.
+        Conflict
+            If the output exists.
+        Unavailable
+            If no data server can be asked.
+        """
+        draft = await self._draft(request.series, request.analysis, request.metadata)
+        facts = draft.located.facts
+        if request.follow and not facts.complete:
+            raise Invalid(
+                f"follow: {facts.path} is still growing; submit it once it is complete", field="follow"
+            )
+        start, stop = _analysed_range(draft)
+        output = self._outputs.choose(facts.path, request.output, taken)
+        events = await self._source.events(draft.located) if facts.events else []
+        return Sheet(
+            **_common(draft, self._wall()),
+            events=events,
+            name=request.name or stem_of(facts.path),
+            owner=request.owner or _UNNAMED,
+            machine=request.machine or _UNNAMED,
+            kind="localise",
+            priority=request.priority,
+            start=start,
+            stop=stop,
+            frames=None,
+            output=str(output),
+        )
+
+    async def preview(self, request: PreviewRequest) -> Sheet:
+        """Return the sheet of a Test; raises as `job`."""
+        draft = await self._draft(request.series, request.analysis, request.metadata)
+        start, stop = _analysed_range(draft)
+        return Sheet(
+            **_common(draft, self._wall()),
+            events=[],
+            name=f"test of {stem_of(draft.located.facts.path)}",
+            owner=request.owner or _UNNAMED,
+            machine=_UNNAMED,
+            kind="preview",
+            priority=0,
+            start=start,
+            stop=stop,
+            frames=_preview_frames(request.frames, start, stop),
+            output=None,
+        )
+
+    async def _draft(self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
+        located = await self._source.locate(series)
+        if located.facts.frames == 0:
+            raise Invalid(f"{located.facts.path} holds no frames", field="series")
+        given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
+        draft = Draft(located, {**located.facts.metadata, **given})
+        with_settings = _named(lambda: fits.resolve(analysis, draft.values))
+        await self._estimate_offset(draft, with_settings)
+        _named(lambda: fits.check_metadata(with_settings, draft.values))
+        draft.analysis = with_settings
+        _check_roi(draft)
+        draft.maps = {
+            name: await self._map_fingerprint(name, str(with_settings[name]))
+            for name in MAPS
+            if with_settings[name]
+        }
+        return draft
+
+    async def _estimate_offset(self, draft: Draft, analysis: Mapping[str, object]) -> None:
+        if OFFSET_KEY not in fits.missing_metadata(analysis, draft.values):
+            return
+        estimate = await estimated_offset(self._source, draft.located, draft.values)
+        if estimate is not None:
+            draft.metadata[OFFSET_KEY] = estimate
+            draft.notes.append(f"{OFFSET_KEY} = {estimate.value:g} ADU, {estimate.source}")
+
+    async def _map_fingerprint(self, name: str, path: str) -> str:
+        try:
+            return (await self._source.locate(path)).facts.fingerprint
+        except ClusterError as error:
+            error.detail = f"{name}: {error.detail}"
+            error.facts["field"] = name
+            raise
+
+
+def _common(draft: Draft, now: float) -> dict[str, Any]:
+    facts = draft.located.facts
+    return {
+        "job_id": secrets.token_hex(6),
+        "series": facts.path,
+        "fit": draft.analysis["fit"],
+        "analysis": draft.analysis,
+        "metadata": draft.metadata,
+        "facts": facts,
+        "maps": draft.maps,
+        "dataservers": draft.located.servers,
+        "notes": [*draft.notes, *_missing_notes(draft)],
+        "created": now,
+    }
+
+
+def _named(check: Callable[[], T]) -> T:
+    """Turn what `fitting` says into the error of the wire, with the field or keys it names."""
+    try:
+        return check()
+    except InvalidSettings as error:
+        raise Invalid(str(error), field=f"analysis.{error.field}") from error
+    except InvalidMetadata as error:
+        raise Invalid(str(error), field="metadata", keys=list(error.keys)) from error
+    except FittingError as error:
+        raise Invalid(str(error), field="analysis") from error
+
+
+def _analysed_range(draft: Draft) -> tuple[int, int]:
+    frames = draft.located.facts.frames
+    start, stop = _named(lambda: fits.analysed_range(draft.analysis, draft.values, frames))
+    if start >= stop:
+        raise Invalid(
+            f"start_at: frame {draft.analysis['start_at']} is not among the {frames} frames of {draft.located.facts.path}",
+            field="analysis.start_at",
+        )
+    return start, stop
+
+
+def _check_roi(draft: Draft) -> None:
+    roi, facts = draft.analysis["roi"], draft.located.facts
+    if roi is not None and (roi[2] > facts.width or roi[3] > facts.height):
+        raise Invalid(
+            f"roi: {roi} does not lie in the frame, which is {facts.width} × {facts.height} px",
+            field="analysis.roi",
+        )
+
+
+def _missing_notes(draft: Draft) -> list[str]:
+    missing = sum(stop - start for start, stop in draft.located.facts.missing)
+    return (
+        [f"{missing} of {draft.located.facts.frames} frames cannot be read from the file"] if missing else []
+    )
+
+
+def _preview_frames(asked: int | list[int], start: int, stop: int) -> list[int]:
+    if isinstance(asked, int):
+        count = min(asked, stop - start)
+        if not 1 <= asked <= 1000:
+            raise Invalid("frames: a test takes 1 to 1000 frames", field="frames")
+        return [start + (stop - start) * index // count for index in range(count)]
+    outside = [frame for frame in asked if not start <= frame < stop]
+    if outside or not asked or len(asked) > 1000:
+        raise Invalid(
+            f"frames: {outside or asked} must lie from {start} to {stop - 1}, 1000 at most", field="frames"
+        )
+    return sorted(set(asked))
+
+
+def taken_outputs(sheets: Collection[Sheet], ended: Callable[[Sheet], bool]) -> set[str]:
+    """Return the files that jobs under way will write."""
+    return {str(Path(sheet.output)) for sheet in sheets if sheet.output is not None and not ended(sheet)}

@@ -1,0 +1,103 @@
+"""Where a job's result file goes. Nothing is written outside the roots, and nothing that exists is written over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from cluster.errors import ClusterError, Conflict, Invalid
+from cluster.results.publish import free_name, temporary_for
+
+SUFFIX: Final = ".h5r"
+_FOLDER: Final = "analysis"
+
+
+class Outputs:
+    """The places results may go: the roots, and a folder for series whose own root cannot be written."""
+
+    def __init__(self, roots: Sequence[Path], results_root: Path | None) -> None:
+        self._roots = tuple(root.resolve() for root in roots)
+        self._results_root = results_root.resolve() if results_root is not None else None
+
+    def choose(self, series: str, asked: str | None, taken: Collection[str]) -> Path:
+        """Return the path of a job's result file; its folder exists and can be written.
+
+        `series` is relative to a root; `taken` are the paths that other jobs will write.
+
+        Raises
+        ------
+        Invalid
+            If the place asked for is outside the roots, or no folder can be written; names it.
+        Conflict
+            If the file asked for exists, or another job will write it.
+        """
+        if asked is not None:
+            path = self._asked(series, asked)
+            if path.exists() or str(path) in taken:
+                raise Conflict(
+                    f"output: {path} exists already; choose another name", field="output", path=str(path)
+                )
+            _check_writable(path)
+            return path
+        return self._default(series, taken)
+
+    def _asked(self, series: str, asked: str) -> Path:
+        if "\0" in asked or not asked.endswith(SUFFIX):
+            raise Invalid(f"output: a result file ends in {SUFFIX}, not {Path(asked).name!r}", field="output")
+        path = (self._home_of(series) / asked).resolve()
+        allowed = [*self._roots, *([self._results_root] if self._results_root else [])]
+        if not any(path.is_relative_to(root) for root in allowed):
+            places = ", ".join(map(str, allowed))
+            raise Invalid(f"output: {path} is outside the folders of this cluster ({places})", field="output")
+        return path
+
+    def _default(self, series: str, taken: Collection[str]) -> Path:
+        inside = PurePosixPath(series)
+        home = self._root_of(series)
+        candidates = [] if home is None else [home / inside.parent]
+        if self._results_root is not None:
+            candidates.append(self._results_root / inside.parent.name)
+        if home is None and self._results_root is None:
+            candidates += [root / inside.parent.name for root in self._roots]
+        problem: ClusterError = Invalid("there is no root to write results to", field="output")
+        for folder in candidates:
+            path = _free_of(folder / _FOLDER / f"{stem_of(series)}{SUFFIX}", taken)
+            try:
+                _check_writable(path)
+            except Invalid as error:
+                problem = error
+            else:
+                return path
+        raise problem
+
+    def _root_of(self, series: str) -> Path | None:
+        return next((root for root in self._roots if (root / series).exists()), None)
+
+    def _home_of(self, series: str) -> Path:
+        return self._results_root or self._root_of(series) or (self._roots[0] if self._roots else Path())
+
+
+def stem_of(series: str) -> str:
+    """Return the name of a series without its format: `cell 1.ome.tif` is `cell 1`."""
+    stem = PurePosixPath(series).stem
+    return stem.removesuffix(".ome") or stem
+
+
+def partial(output: Path) -> Path:
+    """Return where the finished frames of a cancelled job go."""
+    return output.with_name(f"{output.stem}_partial{output.suffix}")
+
+
+def _free_of(path: Path, taken: Collection[str]) -> Path:
+    free, number = free_name(path), 1
+    while str(free) in taken:
+        free, number = free_name(path.with_name(f"{path.stem}_{number}{path.suffix}")), number + 1
+    return free
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        temporary_for(path, if_exists="replace").unlink()
+    except Invalid as error:
+        raise Invalid(f"output: {error.detail}", field="output", path=str(path)) from error

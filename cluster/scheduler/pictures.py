@@ -1,0 +1,35 @@
+"""What people download beside the result file itself: a picture, a table of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cluster.results.csv import csv_lines
+from cluster.results.h5r import Reader
+from cluster.results.picture_files import png
+from cluster.results.render import Field, render
+from cluster.scheduler.results import Results
+from cluster.scheduler.sheets import Sheet
+
+_TASKS_AT_ONCE: Final = 64
+
+
+def png_of(sheet: Sheet, results: Results, pixel_nm: float | None) -> bytes:
+    """Return a picture of the localisations that are committed, as PNG.
+
+    Raises
+    ------
+    Invalid
+        If the pixels are so small that the picture would be too large.
+    """
+    pixel_x_nm, pixel_y_nm = (1000 * float(sheet.values[key]) for key in ("voxelsize.x", "voxelsize.y"))
+    field = Field.of_frame(sheet.facts.height, sheet.facts.width, pixel_x_nm, pixel_y_nm)
+    return png(render(results.row_blocks(sheet), field, pixel_nm=pixel_nm))
+
+
+def csv_of(path: Path) -> Iterator[str]:
+    """Yield the localisations of a result file as ThunderSTORM's table."""
+    with Reader(path) as reader:
+        yield from csv_lines(reader.blocks(), reader.metadata())

@@ -1,0 +1,252 @@
+"""The scheduler as one object: everything a route may ask, over the one state."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cluster.config import JoinPolicy
+from cluster.errors import ClusterError, Conflict, Unavailable
+from cluster.protocol import (
+    DataServerRegistered,
+    DataServerRegistration,
+    Identity,
+    Job,
+    JobRequest,
+    JobSpec,
+    Role,
+    Versions,
+)
+from cluster.scheduler.blobs import Blobs
+from cluster.scheduler.core import Rules
+from cluster.scheduler.dataservers import DataServers, SeriesSource
+from cluster.scheduler.entries import (
+    dataserver_statement,
+    load_dataservers,
+    load_epoch,
+    load_result_files,
+    start_statement,
+)
+from cluster.scheduler.jobs import Submissions, taken_outputs
+from cluster.scheduler.joins import JoinDesk
+from cluster.scheduler.journal import Journal
+from cluster.scheduler.merging import Merger
+from cluster.scheduler.outputs import Outputs
+from cluster.scheduler.previews import PreviewDesk
+from cluster.scheduler.progress import TERMINAL
+from cluster.scheduler.results import Results
+from cluster.scheduler.state import Clocks, Known, State
+from cluster.scheduler.workers import WorkerDesk
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S: Final = 5.0
+_KEEP_STREAM_S: Final = 15.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster this is, and what it lets whom do."""
+
+    cluster_id: str
+    name: str
+    machine: str
+    versions: Versions
+    worker_token: str
+    verifiers: dict[Role, str]
+    join: JoinPolicy = "approve"
+    roots: tuple[Path, ...] = ()
+    results_root: Path | None = None
+    tick_s: float = 1.0
+    event_gap_s: float = 0.25
+    cancel_wait_s: float = 30.0
+
+
+class Service:
+    """A scheduler. `start` it on the loop that owns it, `close` it there."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        rules: Rules,
+        journal: Journal,
+        blobs: Blobs,
+        source: Callable[[DataServers], SeriesSource],
+        clocks: Clocks,
+    ) -> None:
+        self.cluster = cluster
+        self.state = State(rules, journal, clocks)
+        self.dataservers = DataServers()
+        self.results = Results(journal, blobs)
+        self.epoch = journal.read_now(load_epoch) + 1
+        outputs = Outputs(cluster.roots, cluster.results_root)
+        self._submissions = Submissions(source(self.dataservers), outputs, clocks.wall)
+        self.workers = WorkerDesk(
+            self.state, blobs, versions=cluster.versions, cluster_id=cluster.cluster_id, epoch=self.epoch
+        )
+        self.previews = PreviewDesk(self.state, self._submissions, self.workers)
+        self.joins = JoinDesk(
+            journal,
+            cluster.join,
+            worker_token=cluster.worker_token,
+            cluster_id=cluster.cluster_id,
+            name=cluster.name,
+            clocks=clocks,
+        )
+        self._blobs = blobs
+        self._merger = Merger(self.state, self.results)
+        self._submitting: dict[str, asyncio.Lock] = {}
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take up what the journal holds."""
+        journal, clocks = self.state.journal, self.state.clocks
+        await journal.write([start_statement(self.epoch, clocks.wall())])
+        self.state.on_settled = self._merger.start
+        for info in await journal.read(load_dataservers):
+            self.dataservers.note(info, now=clocks.now())
+        self.state.restore()
+        swept = self._blobs.sweep(await journal.read(load_result_files))
+        logger.info(
+            "start %s: %s jobs, %s left-over results removed", self.epoch, len(self.state.known), swept
+        )
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        """Stop: wake whoever waits, finish the file that is being written, and write down everything."""
+        self.state.signals.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticker
+        await self._merger.finish()
+        self.state.journal.close()
+
+    # --- jobs --------------------------------------------------------------------------------------------------
+
+    async def submit(self, request: JobRequest, idempotency_key: str | None) -> tuple[Job, bool]:
+        """Queue a job and return it, and whether it is new: the same request under the same key is the same job.
+
+        Raises
+        ------
+        Conflict
+            If the key was used for another request.
+        ClusterError
+            If the request is refused, or the disk refuses.
+        """
+        if idempotency_key is None:
+            return await self._submitted(request, None, None), True
+        digest = hashlib.sha256(
+            json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()
+        ).hexdigest()
+        async with self._submitting.setdefault(idempotency_key, asyncio.Lock()):
+            known = self._of_key(idempotency_key)
+            if known is None:
+                return await self._submitted(request, idempotency_key, digest), True
+            if known.digest != digest:
+                raise Conflict("this Idempotency-Key was used for another job", field="Idempotency-Key")
+            await self.state.journal.write([])
+            return self.state.view(known.sheet.job_id), False
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs, newest first; previews are nobody's business."""
+        shown = [job_id for job_id, known in self.state.known.items() if known.sheet.kind == "localise"]
+        return [self.state.view(job_id) for job_id in reversed(shown)]
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job; returns when the file of its finished frames is in place, if that is soon."""
+        self.state.job(job_id)
+        await self.state.settled(self.state.core.cancel(job_id, now=self.state.clocks.now()))
+        deadline = self.state.clocks.now() + self.cluster.cancel_wait_s
+        signal = self.state.signals.job(job_id)
+        while not self.state.has_ended(job_id) and (left_s := deadline - self.state.clocks.now()) > 0:
+            if self.state.signals.closing:
+                break
+            await signal.wait(left_s)
+        return self.state.view(job_id)
+
+    async def retry(self, job_id: str) -> Job:
+        """Put the failed tasks of a job back to work."""
+        self.state.job(job_id)
+        await self.state.settled(self.state.core.retry(job_id, now=self.state.clocks.now()))
+        return self.state.view(job_id)
+
+    def spec(self, job_id: str) -> JobSpec:
+        """Return what a worker must know of a job; raises `NotFound`."""
+        return self.state.job(job_id).sheet.spec(self.dataservers.present())
+
+    async def events(self, job_id: str) -> AsyncIterator[Job | None]:
+        """Yield a job at each change, not too often, until it ends; None keeps the stream alive."""
+        signal = self.state.signals.job(job_id)
+        last: Job | None = None
+        while job_id in self.state.known:
+            seen = self.state.view(job_id)
+            yield seen if seen != last else None
+            last = seen
+            if seen.state in TERMINAL or self.state.signals.closing:
+                return
+            if await signal.wait(_KEEP_STREAM_S):
+                await asyncio.sleep(self.cluster.event_gap_s)
+
+    # --- who is there ------------------------------------------------------------------------------------------
+
+    async def register_dataserver(self, registration: DataServerRegistration) -> DataServerRegistered:
+        """Note where a data server is, and tell it how to recognise this cluster's tokens."""
+        if self.dataservers.note(registration.info, now=self.state.clocks.now()):
+            await self.state.journal.write([dataserver_statement(registration.info)])
+            logger.info("data server at %s:%s registered", registration.info.host, registration.info.port)
+        return DataServerRegistered(
+            cluster_id=self.cluster.cluster_id,
+            name=self.cluster.name,
+            verifiers=self.cluster.verifiers,
+            refresh_s=REFRESH_S,
+        )
+
+    def identity(self) -> Identity:
+        """Return what anyone may know."""
+        return Identity(
+            role="scheduler",
+            cluster_id=self.cluster.cluster_id,
+            name=self.cluster.name,
+            machine=self.cluster.machine,
+            version=self.cluster.versions.clusterofone,
+            join=self.cluster.join,
+            dataservers=self.dataservers.present(),
+        )
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    async def _submitted(self, request: JobRequest, key: str | None, digest: str | None) -> Job:
+        taken = taken_outputs(
+            [known.sheet for known in self.state.known.values()],
+            lambda sheet: self.state.has_ended(sheet.job_id),
+        )
+        sheet = await self._submissions.job(request, taken)
+        if self.state.signals.closing:
+            raise Unavailable("the scheduler is stopping")
+        self.state.known[sheet.job_id] = Known(sheet, idempotency_key=key, digest=digest)
+        try:
+            await self.state.settled(self.state.core.submit(sheet.order()))
+        except ClusterError:
+            self.state.posted(self.state.core.forget(sheet.job_id))
+            raise
+        return self.state.view(sheet.job_id)
+
+    def _of_key(self, key: str) -> Known | None:
+        return next((known for known in self.state.known.values() if known.idempotency_key == key), None)
+
+    async def _tick(self) -> None:
+        """Let time pass for the core: leases run out, stragglers become old enough, workers fall silent."""
+        while True:
+            await asyncio.sleep(self.cluster.tick_s)
+            now = self.state.clocks.now()
+            self.state.posted(self.state.core.tick(now=now))
+            self.dataservers.forget_silent(now=now)
+            self.state.signals.work.pulse()

@@ -1,0 +1,109 @@
+"""A job's sheet: everything that was decided when it was submitted, and never changes after."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from cluster.protocol import (
+    DataServerInfo,
+    FitInfo,
+    JobKind,
+    JobSpec,
+    Message,
+    MetadataValue,
+    SeriesEvent,
+    SeriesFacts,
+)
+from cluster.scheduler.core import JobOrder
+from fitting import fits
+
+
+class Sheet(Message):
+    """What a job is: the series as it was found, the complete settings, where each metadata value came from.
+
+    [start, stop) are the frames to analyse; `frames` lists the single frames of a preview instead. `maps` holds the
+    fingerprint of each camera map, by the name of its setting.
+    """
+
+    job_id: str
+    name: str
+    owner: str
+    machine: str
+    kind: JobKind
+    priority: int
+    series: str
+    fit: str
+    analysis: dict[str, Any]
+    metadata: dict[str, MetadataValue]
+    facts: SeriesFacts
+    events: list[SeriesEvent]
+    maps: dict[str, str]
+    dataservers: list[DataServerInfo]
+    start: int
+    stop: int
+    frames: list[int] | None
+    output: str | None
+    notes: list[str]
+    created: float
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return the metadata without their sources."""
+        return {key: entry.value for key, entry in self.metadata.items()}
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """Return the layout of a row of its results."""
+        return fits.find(self.fit).dtype
+
+    def order(self) -> JobOrder:
+        """Return what the core must know."""
+        frame_bytes = self.facts.height * self.facts.width * np.dtype(self.facts.dtype).itemsize
+        return JobOrder(
+            job_id=self.job_id,
+            start=self.start,
+            stop=self.stop,
+            total=self.facts.frames,
+            frame_bytes=frame_bytes,
+            fit=self.fit,
+            owner=self.owner,
+            machine=self.machine,
+            priority=self.priority,
+            kind=self.kind,
+            frames=None if self.frames is None else tuple(self.frames),
+        )
+
+    def spec(self, dataservers: list[DataServerInfo]) -> JobSpec:
+        """Return what a worker must know. `dataservers` are those registered now: one may have moved."""
+        known = {server.id for server in self.dataservers}
+        facts = self.facts
+        return JobSpec(
+            job_id=self.job_id,
+            kind=self.kind,
+            series=facts.path,
+            fingerprint=facts.fingerprint,
+            height=facts.height,
+            width=facts.width,
+            dtype=facts.dtype,
+            frames=facts.frames,
+            missing=facts.missing,
+            fit=self.fit,
+            analysis=self.analysis,
+            metadata=self.values,
+            dataservers=[server for server in dataservers if server.id in known] or self.dataservers,
+        )
+
+
+def _fit_info(fit: fits.Fit) -> FitInfo:
+    return FitInfo(
+        name=fit.name,
+        aliases=list(fit.aliases),
+        title=fit.title,
+        description=fit.description,
+        settings=fits.json_schema(fit),
+    )
+
+
+FIT_INFOS: Final[list[FitInfo]] = [_fit_info(fit) for fit in fits.FITS.values()]

@@ -1,0 +1,64 @@
+"""Waking those who wait, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+
+class Signal:
+    """Something happens now and then; whoever waits is woken by the next time."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def pulse(self) -> None:
+        """Wake everyone."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for the next pulse, `timeout_s` at most; return whether it came."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting.discard(future)
+        return True
+
+
+class Signals:
+    """What can be waited for: work to lease, and changes of each job. Closing wakes everyone for good."""
+
+    def __init__(self) -> None:
+        self.work = Signal()
+        self.closing = False
+        self._jobs: defaultdict[str, Signal] = defaultdict(Signal)
+
+    def job(self, job_id: str) -> Signal:
+        """Return the signal of a job's changes."""
+        return self._jobs[job_id]
+
+    def changed(self, job_id: str) -> None:
+        """Wake those who watch a job."""
+        if job_id in self._jobs:
+            self._jobs[job_id].pulse()
+
+    def forget(self, job_id: str) -> None:
+        """Wake those who watch a job for the last time."""
+        signal = self._jobs.pop(job_id, None)
+        if signal is not None:
+            signal.pulse()
+
+    def close(self) -> None:
+        """Wake everyone, to end."""
+        self.closing = True
+        self.work.pulse()
+        for signal in self._jobs.values():
+            signal.pulse()

@@ -1,0 +1,187 @@
+"""The scheduler's state has one owner, the event loop; this is it.
+
+Each command of the core runs without an `await` between reading and changing, and what it returns is handed to the
+journal in the same breath. `settled` answers only once that is on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from cluster.errors import NotFound
+from cluster.protocol import FailedFrames, Job, JobDetail, WorkerRegistration
+from cluster.scheduler import entries, progress
+from cluster.scheduler.core import Decided, Record, Rules, Scheduler
+from cluster.scheduler.core.phases import Broken, Cancelled, Cancelling, Finished, Merging, Queued, Running
+from cluster.scheduler.core.records import (
+    JobForgotten,
+    JobSaved,
+    TaskSaved,
+    WorkerForgotten,
+    WorkerSaved,
+)
+from cluster.scheduler.core.tasks import Ready
+from cluster.scheduler.entries import JobRow
+from cluster.scheduler.journal import Journal, Statement
+from cluster.scheduler.progress import Progress
+from cluster.scheduler.sheets import Sheet
+from cluster.scheduler.signals import Signals
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_EPHEMERAL: Final = "preview"
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Where time comes from: `now` in monotonic seconds, `wall` in Unix seconds."""
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+
+@dataclass
+class Known:
+    """What the shell knows of a job beside the core."""
+
+    sheet: Sheet
+    progress: Progress = field(default_factory=Progress)
+    idempotency_key: str | None = None
+    digest: str | None = None
+
+
+class State:
+    """Core, journal, sheets and signals, always in step."""
+
+    def __init__(self, rules: Rules, journal: Journal, clocks: Clocks) -> None:
+        self.core = Scheduler(rules)
+        self.journal = journal
+        self.clocks = clocks
+        self.signals = Signals()
+        self.known: dict[str, Known] = {}
+        self.cards: dict[str, WorkerRegistration] = {}
+        self.on_settled: Callable[[str], None] = lambda _: None
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Known:
+        """Return what is known of a job; raises `NotFound`."""
+        known = self.known.get(job_id)
+        if known is None:
+            raise NotFound(f"there is no job {job_id}")
+        return known
+
+    def view(self, job_id: str) -> Job:
+        """Return a job as everyone sees it; raises `NotFound`."""
+        known = self.job(job_id)
+        return progress.view(known.sheet, self.core.job(job_id), known.progress, self.clocks.now())
+
+    def detail(self, job_id: str) -> JobDetail:
+        """Return a job with all that decides its result; raises `NotFound`."""
+        known = self.job(job_id)
+        return progress.detail(known.sheet, self.core.job(job_id), known.progress, self.clocks.now())
+
+    def has_ended(self, job_id: str) -> bool:
+        """Return whether a job will not change any more by itself."""
+        return isinstance(self.core.job(job_id).phase, Finished | Broken | Cancelled)
+
+    # --- changing ----------------------------------------------------------------------------------------------
+
+    async def settled(self, decided: Decided[T], also: Sequence[Statement] = ()) -> T:
+        """Return what the core decided, once that and everything before it is on the disk.
+
+        Raises
+        ------
+        OutOfSpace, Unavailable
+            If the disk refuses; it is written as soon as the disk takes it.
+        """
+        statements = [*self._noted(decided.records), *also]
+        await self.journal.write(statements)
+        return decided.value
+
+    def posted(self, decided: Decided[T]) -> T:
+        """Return what the core decided without waiting for the disk: for what nobody is told."""
+        self.journal.post(self._noted(decided.records))
+        return decided.value
+
+    def restore(self) -> None:
+        """Read the journal; live leases get one fresh term, files half made are made again."""
+        jobs = self.journal.read_now(entries.load_jobs)
+        workers = self.journal.read_now(entries.load_workers)
+        for row in jobs:
+            self.known[row.sheet.job_id] = Known(row.sheet, row.progress, row.idempotency_key, row.digest)
+        self.cards = {record.order.worker_id: card for record, card in workers}
+        records = [record for record, _ in workers]
+        saved = [JobSaved(row.sheet.order(), row.phase) for row in jobs]
+        tasks = self.journal.read_now(entries.load_tasks)
+        self.core.restore([*records, *saved, *tasks], now=self.clocks.now())
+        for job_id, frames in self.journal.read_now(lambda db: list(entries.load_failures(db))):
+            self.note_failures(job_id, [frames])
+        for row in jobs:
+            if isinstance(row.phase, Merging | Cancelling):
+                self.on_settled(row.sheet.job_id)
+
+    def note_failures(self, job_id: str, failures: list[FailedFrames]) -> None:
+        """Remember the failed frames of a committed result."""
+        self.job(job_id).progress.failed_frames += failures
+
+    def _noted(self, records: tuple[Record, ...]) -> list[Statement]:
+        statements = []
+        for record in records:
+            statement = self._note(record)
+            if statement is not None:
+                statements.append(statement)
+        return statements
+
+    def _note(self, record: Record) -> Statement | None:
+        match record:
+            case JobSaved():
+                return self._note_job(record)
+            case JobForgotten(job_id=job_id):
+                known = self.known.pop(job_id)
+                self.signals.forget(job_id)
+                return None if known.sheet.kind == _EPHEMERAL else entries.forget_job_statement(job_id)
+            case TaskSaved():
+                return self._note_task(record)
+            case WorkerSaved():
+                return entries.worker_statement(record, self.cards[record.order.worker_id])
+            case WorkerForgotten(worker_id=worker_id):
+                self.cards.pop(worker_id, None)
+                return entries.forget_worker_statement(worker_id)
+
+    def _note_job(self, record: JobSaved) -> Statement | None:
+        job_id = record.order.job_id
+        known = self.known[job_id]
+        self._stamp(known.progress, record)
+        self.signals.changed(job_id)
+        logger.info("job %s is %s", job_id, type(record.phase).__name__.lower())
+        if isinstance(record.phase, Queued | Running):
+            self.signals.work.pulse()
+        if isinstance(record.phase, Merging | Cancelling):
+            self.on_settled(job_id)
+        if known.sheet.kind == _EPHEMERAL:
+            return None
+        row = JobRow(known.sheet, record.phase, known.progress, known.idempotency_key, known.digest)
+        return entries.job_statement(row, self.core.job(job_id))
+
+    def _stamp(self, noted: Progress, record: JobSaved) -> None:
+        match record.phase:
+            case Running():
+                noted.started = noted.started or self.clocks.wall()
+                noted.finished = None
+            case Finished() | Broken() | Cancelled():
+                noted.finished = self.clocks.wall()
+            case _:
+                pass
+
+    def _note_task(self, record: TaskSaved) -> Statement | None:
+        self.signals.changed(record.job_id)
+        if isinstance(record.state, Ready):
+            self.signals.work.pulse()
+        known = self.known.get(record.job_id)
+        ephemeral = known is None or known.sheet.kind == _EPHEMERAL
+        return None if ephemeral else entries.task_statement(record)

@@ -101,9 +101,13 @@ def pieces(start: int, stop: int, known: FrameRange | None, longest: int) -> lis
 
 
 def joined(parts: Sequence[FrameRange], spec: JobSpec) -> FrameRange:
-    """Return consecutive parts as one range, with what the job says is missing."""
+    """Return consecutive parts as one range, with what the job says is missing.
+
+    The frames are always copied: what came over the wire is read-only, and the kernels would be compiled once more
+    for arrays of that kind.
+    """
     start, stop = parts[0].start, parts[-1].stop
-    frames = parts[0].frames if len(parts) == 1 else np.concatenate([part.frames for part in parts])
+    frames = np.concatenate([part.frames for part in parts])
     missing = {frame for part in parts for frame in part.missing}
     for first, after in spec.missing:
         missing.update(range(max(first, start), min(after, stop)))

@@ -27,7 +27,10 @@ _LOCK: Final = threading.RLock()
 _MAX_EVENTS: Final = 1_000_000
 _MAX_CHUNK_BYTES: Final = 256 << 20
 _CACHE_BYTES: Final = 16 << 20
-_FAULTS: Final = (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError, OverflowError)
+_MAX_FRAMES: Final = 1 << 31
+_FAULTS: Final = (
+    OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 class PymeH5:
@@ -147,6 +150,8 @@ def _images(file: h5py.File, name: str) -> h5py.Dataset:
     images = file["ImageData"]
     if not isinstance(images, h5py.Dataset) or images.ndim != 3 or images.size == 0:
         raise Invalid(f"{name}: ImageData holds no frames; it must be an array of frame, x, y")
+    if max(images.shape) >= _MAX_FRAMES:
+        raise Invalid(f"{name}: ImageData claims the shape {images.shape}")
     if images.external or images.is_virtual:
         raise Invalid(f"{name} keeps its frames in other files; that is not followed")
     if images.chunks and math.prod(images.chunks) * images.dtype.itemsize > _MAX_CHUNK_BYTES:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,22 +55,24 @@ def open_tiff(path: Path) -> SeriesReader:
     Invalid
         If it is no TIFF, not a grey series, or not one whole frame is in it; names the file and the reason.
     """
-    found = _look(path)
-    flat = _flat_layout(path, found)
-    if flat is not None:
-        metadata = values_from("file", found.metadata)
-        return FlatSeries(path, flat, format_name=found.kind, metadata=metadata)
-    return TiffSeries(path, found)
-
-
-def _look(path: Path) -> _Found:
-    try:
+    with _damage_named(path.name):
         with tifffile.TiffFile(path) as tif:
-            return _understand(tif, path.name)
+            found = _understand(tif, path.name)
+        flat = _flat_layout(path, found)
+        if flat is not None:
+            metadata = values_from("file", found.metadata)
+            return FlatSeries(path, flat, format_name=found.kind, metadata=metadata)
+        return TiffSeries(path, found)
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Say which file it was in which tifffile came upon nonsense."""
+    try:
+        yield
     except _FAULTS as error:
-        raise Invalid(
-            f"{path.name} is not a TIFF file that can be read: {error or type(error).__name__}"
-        ) from error
+        reason = str(error) or type(error).__name__
+        raise Invalid(f"{name} is not a TIFF file that can be read: {reason[:300]}") from error
 
 
 def _understand(tif: tifffile.TiffFile, name: str) -> _Found:
@@ -235,15 +238,10 @@ class TiffSeries:
 
 
 def _look_at_key(part: Path) -> tifffile.TiffPage:
-    try:
-        with tifffile.TiffFile(part) as tif:
-            key = tif.pages.first
-            _check_grey(key, part.name)
-            return key
-    except _FAULTS as error:
-        raise Invalid(
-            f"{part.name} is not a TIFF file that can be read: {error or type(error).__name__}"
-        ) from error
+    with _damage_named(part.name), tifffile.TiffFile(part) as tif:
+        key = tif.pages.first
+        _check_grey(key, part.name)
+        return key
 
 
 def _is_renamed(path: Path, planes: ome.OmePlanes) -> bool:

@@ -26,6 +26,7 @@ _SIZES: Final = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 _CODES: Final = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MAX_ENTRIES: Final = 4096
 _MAX_SEGMENTS: Final = 1 << 20
+_ABSURD: Final = 1 << 60
 
 Entries = Mapping[int, tuple[int, int, bytes]]  # tag: (type, count, value or where it is)
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -50,6 +51,9 @@ class Page(NamedTuple):
     end: int
     segments: int
     joined: bool
+
+
+_NOWHERE: Final = Page(first=0, end=0, segments=0, joined=False)
 
 
 class PageIndex:
@@ -175,11 +179,12 @@ def _form(dialect: Dialect, entries: Entries) -> tuple[int, ...]:
 def _page(file: FileIO, dialect: Dialect, entries: Entries) -> Page:
     strips, counts = entries.get(_OFFSETS), entries.get(_COUNTS)
     if strips is not None and counts is not None and strips[1] == counts[1] == 1:
-        first = _number(dialect, entries, _OFFSETS)
-        return Page(first, first + _number(dialect, entries, _COUNTS), segments=1, joined=True)
+        first, length = _number(dialect, entries, _OFFSETS), _number(dialect, entries, _COUNTS)
+        sound = 0 < first < _ABSURD and 0 <= length < _ABSURD
+        return Page(first, first + length, segments=1, joined=True) if sound else _NOWHERE
     offsets, lengths = _segments(file, dialect, entries)
     if offsets.size == 0:
-        return Page(first=0, end=0, segments=0, joined=False)
+        return _NOWHERE
     ends = offsets + lengths
     joined = offsets.size == 1 or bool((ends[:-1] == offsets[1:]).all())
     return Page(int(offsets[0]), int(ends.max()), offsets.size, joined)
@@ -207,7 +212,7 @@ def _values(file: FileIO, dialect: Dialect, entry: tuple[int, int, bytes] | None
     if len(value) < length:
         return np.zeros(0, np.int64)
     found = np.frombuffer(value[:length], dialect.order + _CODES[kind]).astype(np.int64)
-    return found if (found >= 0).all() and (found < 1 << 60).all() else np.zeros(0, np.int64)
+    return found if (found >= 0).all() and (found < _ABSURD).all() else np.zeros(0, np.int64)
 
 
 def _read_at(file: FileIO, offset: int, length: int) -> bytes:

@@ -116,10 +116,10 @@ class TiffPages:
     def _decode(self, page: int, out: Frames) -> bool:
         with self._reading:
             offsets, counts = tiff_index.segments(self._file, self._dialect, self.index.ifds[page])
-        if offsets.size != math.prod(self._key.chunked) or not (counts > 0).all():
-            return False
         height, width = out.shape
         try:
+            if offsets.size != math.prod(self._key.chunked) or not (counts > 0).all():
+                return False
             for number, (offset, length) in enumerate(zip(offsets, counts, strict=True)):
                 pixels, (y, x) = self._segment(number, int(offset), int(length))
                 place = out[y : y + pixels.shape[0], x : x + pixels.shape[1]]

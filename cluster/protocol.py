@@ -340,7 +340,10 @@ class Leases(Message):
 
 
 class JobSpec(Message):
-    """All that a worker must know of a job; it never changes, so it is fetched once."""
+    """All that a worker must know of a job; it never changes, so it is fetched once.
+
+    `maps` holds the fingerprint of each camera map at the time of the submit, by the name of its setting.
+    """
 
     job_id: Text
     kind: JobKind
@@ -354,6 +357,7 @@ class JobSpec(Message):
     fit: Text
     analysis: dict[str, Any]
     metadata: dict[str, Any]
+    maps: dict[str, Text] = {}
     dataservers: list[DataServerInfo]
 
 

@@ -77,7 +77,7 @@ def translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Unavailable(f"{url} did not answer in time") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"{url} cannot be reached: {error or type(error).__name__}") from error
+        raise Unavailable(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
     except httpx.InvalidURL as error:
         raise Invalid(f"{url} is not an address: {error}", field="url") from error
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Relocate = Callable[[], Awaitable[str | None]]
-PATIENT: Final = Backoff(first_s=0.25, longest_s=10.0, total_s=float("inf"))
+PATIENT: Final = Backoff(first_s=0.25, longest_s=5.0, total_s=float("inf"))
 _SEEK_AFTER_S: Final = 5.0
 
 

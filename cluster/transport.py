@@ -41,7 +41,7 @@ def normalised_url(text: str, *, role: str = "scheduler") -> str:
     Invalid
         If it is not the http or https address of a server.
     """
-    given = text.strip().rstrip("/")
+    given = text.strip()
     parts = urlsplit(given if "://" in given else f"http://{given}")
     try:
         port = parts.port
@@ -61,7 +61,7 @@ def normalised_url(text: str, *, role: str = "scheduler") -> str:
     if port is None and parts.scheme == "http":
         port = DEFAULT_PORTS[role]
     netloc = host if port is None else f"{host}:{port}"
-    return f"{parts.scheme}://{netloc}{parts.path}"
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
 def series_route(path: str, tail: str = "") -> str:

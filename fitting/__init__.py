@@ -37,6 +37,5 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     value = getattr(importlib.import_module(_HOME[name]), name)
-    if name != "localise":  # also the name of a submodule, which `import fitting.localise` must still find
-        globals()[name] = value
+    globals()[name] = value
     return value

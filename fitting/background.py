@@ -93,7 +93,7 @@ def mean_level(stack: Any, present: Any, start: int, stop: int, level: Any) -> i
     total, count = np.empty(width, np.float64), np.empty(width, np.float64)
     used = 0
     for t in range(start, stop):
-        used += np.int64(present[t] != 0)
+        used += 1 if present[t] else 0
     for y in range(height):
         total[:] = 0.0
         count[:] = 0.0

@@ -161,7 +161,7 @@ class Camera:
 def _rows(value: float | FloatMap, shape: tuple[int, int]) -> FloatMap:
     """A map as it is; a number, or a row that holds for all, as one row of the frame's width."""
     array = np.atleast_2d(np.asarray(value, np.float32))
-    return np.ascontiguousarray(np.broadcast_to(array, (array.shape[0], shape[1])))
+    return np.array(np.broadcast_to(array, (array.shape[0], shape[1])), order="C")
 
 
 def _number(metadata: Mapping[str, object], key: str, default: float) -> float:

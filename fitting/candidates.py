@@ -31,7 +31,7 @@ def sharpest_neighbour(sigma_px: float) -> float:
 @device
 def is_molecule(
     frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int, least_neighbour: Any
-) -> bool:
+) -> Any:
     """Whether the peak at (y, x) may be one: nothing saturated around it, and its neighbours as bright as a PSF makes them."""
     height, width = frame.shape
     neighbours, number = np.float32(0.0), np.float32(0.0)

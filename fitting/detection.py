@@ -53,7 +53,7 @@ class Workspace(NamedTuple):
 def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float) -> Filters:
     """The filters for frames of a shape; widths in px."""
     low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
-    low, high = low[: len(high)], high
+    low = low[: len(high)]
     gains = [_noise_gain(length, low, high) for length in (height, width)]
     return Filters(low.astype(np.float32), high.astype(np.float32), *gains)
 
@@ -349,7 +349,7 @@ def _scan(
             while bits != 0:
                 if bits & 1 and x < width and found < peaks.shape[0] and _is_peak(work.snr, at + x, length):
                     peaks[found, 0], peaks[found, 1] = y0 + row - 2, x
-                    _describe(work, at + x, length, y0 + row - 2, x, width, peak_values[found])
+                    _describe(work, at + x, length, y0 + row - 2, x, peak_values[found])
                     found += 1
                 bits >>= 1
                 x += 1
@@ -360,17 +360,16 @@ def _scan(
 def _is_peak(snr: Any, at: int, length: int) -> bool:
     """Above all eight neighbours; of equal ones the first in raster order is the peak."""
     value = snr[at]
+    above = True
     for step in (-length - 1, -length, -length + 1, -1):
-        if not value > snr[at + step]:
-            return False
+        above &= value > snr[at + step]
     for step in (1, length - 1, length, length + 1):
-        if not value >= snr[at + step]:
-            return False
-    return True
+        above &= value >= snr[at + step]
+    return above
 
 
 @device
-def _describe(work: Any, at: int, length: int, y: int, x: int, width: int, values: Any) -> None:
+def _describe(work: Any, at: int, length: int, y: int, x: int, values: Any) -> None:
     """Position by a parabola through R, R and R/σ; the signal-to-noise image may peak one pixel beside R."""
     band, snr = work.band, work.snr
     best = at

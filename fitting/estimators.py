@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -196,16 +196,19 @@ def _arranged(
 
 
 def _in_lanes(images: FloatArray) -> FloatArray:
-    number = len(images)
+    number, pixels = len(images), images.shape[1] * images.shape[2]
     blocks = -(-number // LANES)
-    padded = np.zeros((blocks * LANES, images[0].size if number else 0), np.float32)
-    padded[:number] = images.reshape(number, -1)
-    return np.ascontiguousarray(padded.reshape(blocks, LANES, -1).transpose(0, 2, 1)).ravel()
+    padded = np.zeros((blocks * LANES, pixels), np.float32)
+    padded[:number] = images.reshape(number, pixels)
+    return np.ascontiguousarray(padded.reshape(blocks, LANES, pixels).transpose(0, 2, 1)).ravel()
 
 
 def _as_table(found: Estimates, estimator: str, middle: float) -> npt.NDArray[np.void]:
     table = np.zeros(len(found.theta), FIT_DTYPE)
-    values, variances = photons_from(found) if estimator == "wls" else (found.theta, found.covariance)
+    values: npt.NDArray[np.floating] = found.theta
+    variances: npt.NDArray[np.floating] = found.covariance
+    if estimator == "wls":
+        values, variances = photons_from(found)
     for k, name in enumerate(_NAMES):
         table[name] = values[:, k] + (middle if name in ("x_px", "y_px") else 0)
         table[f"{name}_err"] = np.sqrt(variances[:, k])
@@ -215,11 +218,10 @@ def _as_table(found: Estimates, estimator: str, middle: float) -> npt.NDArray[np
     return table
 
 
-def photons_from(found: Estimates) -> tuple[FloatArray, FloatArray]:
+def photons_from(found: Estimates) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Least squares' peak as x, y, N = 2π A s², b, s, and their variances."""
-    a, x, y, s, b = found.theta.T[:5]
-    var_a, var_x, var_y, var_s, var_b = found.covariance.T[:5]
-    both = found.covariance[:, 7]
+    a, x, y, s, b = found.theta.T[:5].astype(np.float64)
+    var_a, var_x, var_y, var_s, var_b, _, _, both = found.covariance.T.astype(np.float64)
     per_peak = 2 * np.pi * s**2
     n = a * per_peak
     per_width = 2 * n / s

@@ -93,7 +93,7 @@ def make_stack(
             gone[frame - needed[0]] = True
     present = (~gone).astype(np.uint8)
     has_content(pixels, present)
-    full = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "ui" else np.inf
+    full = float(np.iinfo(str(frames.dtype)).max) if frames.dtype.kind in "ui" else np.inf
     return Stack(pixels, needed[0], gone, present, full)
 
 

@@ -18,7 +18,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
@@ -34,14 +34,14 @@ _INTS = ir.VectorType(_INT, LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
 
 
-class LanesType(types.Type):  # type: ignore[misc]
+class LanesType(types.Type):
     """Sixteen float32."""
 
     def __init__(self) -> None:
         super().__init__(name="lanes")
 
 
-class MaskType(types.Type):  # type: ignore[misc]
+class MaskType(types.Type):
     """Sixteen truth values."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ mask_type = MaskType()
 
 
 @register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _FLOATS)
 
 
 @register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _BITS)
 
@@ -81,7 +81,7 @@ def _as_operand(kind: Any) -> Any:
 
 def _define_binary(symbol: Callable[..., Any], result: Any, emit: Callable[[Any, Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
+    class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             if kws or len(args) != 2 or not any(isinstance(kind, LanesType) for kind in args):
                 return None
@@ -99,7 +99,7 @@ def _define_binary(symbol: Callable[..., Any], result: Any, emit: Callable[[Any,
 
 def _define_mask_operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
+    class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             del kws
             both = len(args) == 2 and all(isinstance(kind, MaskType) for kind in args)
@@ -113,7 +113,7 @@ def _define_mask_operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, 
 
 def _define_unary(symbol: Callable[..., Any], operand: Any, emit: Callable[[Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
+    class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             del kws
             return signature(operand, operand) if args == (operand,) else None
@@ -154,10 +154,10 @@ def _flat(kind: Any, *dtypes: Any) -> bool:
     return isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C" and kind.dtype in dtypes
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing: Any, array: Any, offset: Any) -> Any:
     """``array[offset : offset + 16]`` of a flat float32 array, unchecked."""
-    del typing
+    del typing, offset
     if not _flat(array, types.float32):
         return None
 
@@ -168,10 +168,10 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
     return lanes_type(array, types.intp), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """``array[offset : offset + 16] = value`` of a flat float32 array, unchecked."""
-    del typing
+    del typing, offset
     if not _flat(array, types.float32):
         return None
 
@@ -183,7 +183,7 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def splat(typing: Any, value: Any) -> Any:
     """The same number in every lane."""
     del typing, value
@@ -195,7 +195,7 @@ def splat(typing: Any, value: Any) -> Any:
     return lanes_type(types.float32), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def select(typing: Any, mask: Any, chosen: Any, other: Any) -> Any:
     """`chosen` where the mask is true, else `other`."""
     del typing, mask
@@ -207,7 +207,7 @@ def select(typing: Any, mask: Any, chosen: Any, other: Any) -> Any:
     return lanes_type(mask_type, _as_operand(chosen), _as_operand(other)), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lane_bits(typing: Any, mask: Any) -> Any:
     """The mask as an integer, lane 0 in bit 0; zero if no lane is true."""
     del typing, mask
@@ -225,7 +225,7 @@ def _call_llvm(builder: Any, name: str, *values: Any) -> Any:
     return builder.call(function, values)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def absolute(typing: Any, value: Any) -> Any:
     """Absolute value."""
     del typing, value
@@ -237,7 +237,7 @@ def absolute(typing: Any, value: Any) -> Any:
     return lanes_type(lanes_type), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def square_root(typing: Any, value: Any) -> Any:
     """Square root; NaN below zero."""
     del typing, value
@@ -249,7 +249,7 @@ def square_root(typing: Any, value: Any) -> Any:
     return lanes_type(lanes_type), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def rounded(typing: Any, value: Any) -> Any:
     """The nearest integer, as a float."""
     del typing, value
@@ -261,7 +261,7 @@ def rounded(typing: Any, value: Any) -> Any:
     return lanes_type(lanes_type), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def power_of_two(typing: Any, exponent: Any) -> Any:
     """``2**exponent`` for whole exponents from -126 to 127, by writing the exponent bits."""
     del typing, exponent
@@ -275,7 +275,7 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
     return lanes_type(lanes_type), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def binary_exponent(typing: Any, value: Any) -> Any:
     """``floor(log2(value))`` of a positive normal number, read from its exponent bits."""
     del typing, value

@@ -6,8 +6,10 @@ the metadata, and on nothing else: not on which frames were handed over together
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -291,3 +293,12 @@ def _runs(chosen: npt.NDArray[np.int64]) -> list[Range]:
         return []
     breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
     return [(int(run[0]), int(run[-1]) + 1) for run in np.split(chosen, breaks)]
+
+
+class _CallableModule(ModuleType):
+    """`fitting.localise` is this module once it has been imported, and a function to whoever only imported `fitting`."""
+
+    __call__ = staticmethod(localise)
+
+
+sys.modules[__name__].__class__ = _CallableModule

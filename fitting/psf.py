@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.special import erf
 
 from fitting.kernel import device
-from fitting.lanes import LANES, absolute, binary_exponent, load, power_of_two, rounded, select, splat, store
+from fitting.lanes import LANES, absolute, binary_exponent, power_of_two, rounded, select, splat, store
 
 FloatArray = npt.NDArray[np.float64]
 

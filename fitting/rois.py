@@ -92,7 +92,7 @@ def cut(
 
 
 @device
-def _is_known(raw: Any, law: Any, y: int, x: int) -> bool:
+def _is_known(raw: Any, law: Any, y: int, x: int) -> Any:
     return abs(np.float32(raw)) < law.full and law.variance[at_row(law.variance, y), x] < 1e12
 
 

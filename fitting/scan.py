@@ -19,7 +19,8 @@ from fitting.rois import cut
 
 class Plan(NamedTuple):
     """What is looked for: threshold on R/σ, debounce radius [px], `sharpest_neighbour`, side of a ROI [px]; whether ROIs have their
-    background subtracted (or in the model), and whether they are for weighted least squares."""
+    background subtracted (or in the model), and whether they are for weighted least squares.
+    """
 
     least_snr: Any
     radius: Any
@@ -126,7 +127,7 @@ def _scan_frame(
         sink.values[candidates + i, 2] = peaks.values[i, 3]
         sink.fitted[candidates + i] = 1 if kept else 0
         if kept:
-            y, x = int(round(peaks.values[i, 0])), int(round(peaks.values[i, 1]))
+            y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
             sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
             sink.level[rois] = cut(
                 frame,
@@ -154,7 +155,8 @@ def _keep_molecules(
     """Close the ranks of the peaks that may be molecules."""
     kept = 0
     for i in range(found):
-        if is_molecule(frame, level, per_frame, law, peaks.place[i, 0], peaks.place[i, 1], least_neighbour):
+        y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
+        if is_molecule(frame, level, per_frame, law, y, x, least_neighbour):
             peaks.place[kept, 0], peaks.place[kept, 1] = peaks.place[i, 0], peaks.place[i, 1]
             for k in range(4):
                 peaks.values[kept, k] = peaks.values[i, k]

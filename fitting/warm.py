@@ -20,7 +20,12 @@ def warm_up() -> None:
     y, x = np.mgrid[:32, :32]
     spot = 100 + 2000 * np.exp(-((x - 15) ** 2 + (y - 16) ** 2) / 3.4)
     frames = np.stack([spot, np.full_like(spot, 101), np.full_like(spot, 101)])
-    variations = [{}, {"estimator": "wls"}, {"track_fiducials": True}, {"background_percentile": 0.5}]
+    variations: list[dict[str, object]] = [
+        {},
+        {"estimator": "wls"},
+        {"track_fiducials": True},
+        {"background_percentile": 0.5},
+    ]
     for kind in (np.uint16, np.float32):
         for settings in variations:
             analyse(frames.astype(kind), settings, _METADATA)

@@ -112,7 +112,8 @@ def _start(data: Any, extra: Any, first: int, side: int, width: Any, theta: Any)
         pixels = pixels + select(known, 1.0, 0.0)
     for k in range(PARAMETERS):
         store(theta, k * LANES, splat(np.float32(0.0)))
-    store(theta, 0, most - least)
+    least = select(pixels > 0.0, least, 0.0)
+    store(theta, 0, _at_least(most - least, 0.0))
     store(theta, 3 * LANES, splat(width))
     store(theta, 4 * LANES, least)
     return pixels
@@ -219,9 +220,9 @@ def _factorise(sums: Any, lower: Any, damping: Any) -> Any:
     for k in range(PARAMETERS):
         for m in range(k, PARAMETERS):
             value = load(sums, (PARAMETERS + k * PARAMETERS + m) * LANES)
+            diagonal = value * (damping + 1.0)
             if m == k:
-                value = value * (damping + 1.0)
-                diagonal = value
+                value = diagonal
             for q in range(k):
                 lkq, lmq = (
                     load(lower, (k * PARAMETERS + q) * LANES),

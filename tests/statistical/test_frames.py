@@ -1,0 +1,142 @@
+"""Detection rates, and precision of the whole way from frames to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from fitting import analyse
+
+pytestmark = pytest.mark.statistical
+
+METADATA = {
+    "voxelsize.x": 0.1,
+    "voxelsize.y": 0.1,
+    "Camera.ADOffset": 100.0,
+    "Camera.ElectronsPerCount": 1.0,
+    "Camera.ReadNoise": 1.6,
+}
+
+
+def _camera(expected: Any, rng: np.random.Generator, read_noise: Any = 1.6) -> Any:
+    electrons = rng.poisson(expected) + rng.normal(0, read_noise, expected.shape)
+    return np.clip(np.round(100 + electrons), 0, 65535).astype(np.uint16)
+
+
+def _grid(shape: tuple[int, int], pitch: int, rng: np.random.Generator) -> Any:
+    y, x = np.mgrid[pitch // 2 : shape[0] - pitch // 2 : pitch, pitch // 2 : shape[1] - pitch // 2 : pitch]
+    return np.column_stack([x.ravel(), y.ravel()]) + rng.uniform(-0.5, 0.5, (x.size, 2))
+
+
+def _add(image: Any, places: Any, photons: float, sigma: float = 1.3) -> None:
+    height, width = image.shape
+    edge_x, edge_y = np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5
+    for x, y in places:
+        share_x = np.diff(0.5 * erf((edge_x - x) / (np.sqrt(2) * sigma)))
+        share_y = np.diff(0.5 * erf((edge_y - y) / (np.sqrt(2) * sigma)))
+        image += photons * np.outer(share_y, share_x)
+
+
+def _nearest(places: Any, found: Any) -> Any:
+    """For each place the index of the nearest found one, and how far it is."""
+    distance = np.hypot(*(places[:, np.newaxis] - found[np.newaxis]).transpose(2, 0, 1))
+    return distance.argmin(axis=1), distance.min(axis=1)
+
+
+@pytest.mark.parametrize("background", [None, "-30:0"])
+def test_an_empty_frame_has_few_false_positives_borders_included(background: str | None) -> None:
+    frames = _camera(np.full((200, 256, 256), 10.0), np.random.default_rng(1))
+
+    result = analyse(frames, {"background": background}, METADATA)
+
+    # a Poisson count of mean 10 exceeds 10 + 4 √10 once in 10⁴
+    assert len(result.rows) <= 0.05 * 200 + 4 * np.sqrt(10)
+
+
+@pytest.mark.parametrize("background", [None, "-30:0"])
+def test_molecules_of_200_photons_are_found(background: str | None) -> None:
+    rng = np.random.default_rng(2)
+    expected = np.full((40, 256, 256), 10.0)
+    frames = _camera(expected, rng)
+    truth = {}
+    for t in (31, 35, 39):
+        truth[t] = _grid((256, 256), 16, rng)
+        _add(expected[t], truth[t], 200)
+        frames[t] = _camera(expected[t], rng)
+
+    rows = analyse(frames, {"background": background, "debounce_radius": 4}, METADATA).rows
+
+    found = 0
+    for t, places in truth.items():
+        where = rows["fitResults"][rows["tIndex"] == t]
+        _, distance = _nearest(places, np.column_stack([where["x0"], where["y0"]]) / 100)
+        found += (distance < 2.5).sum()
+    total = sum(len(places) for places in truth.values())
+    assert found / total >= 0.97
+
+
+def test_a_molecule_at_the_border_is_as_precise_as_its_clipped_roi_allows() -> None:
+    rng = np.random.default_rng(3)
+    expected = np.full((8, 24, 1500), 10.0)
+    places = np.column_stack([np.arange(10, 1490, 15) + 0.3, np.full(99, 0.2)])
+    for image in expected:
+        _add(image, places, 2000)
+    frames = _camera(expected, rng)
+
+    rows = analyse(frames, {"background": None, "psf_sigma_nm": 130.0}, METADATA).rows
+
+    good = rows[(rows["resultCode"] == 1) & (rows["fitResults"]["y0"] < 500)]
+    where = np.column_stack([good["fitResults"]["x0"], good["fitResults"]["y0"]]) / 100
+    index, distance = _nearest(where, places)
+    near = distance < 1
+    pulls = [
+        (where[near, 0] - places[index[near], 0]) * 100 / good["fitError"]["x0"][near],
+        (where[near, 1] - places[index[near], 1]) * 100 / good["fitError"]["y0"][near],
+    ]
+    number = near.sum()
+    assert number > 0.98 * 99 * 8
+    for pull in pulls:
+        assert abs(pull.std() - 1) < 4 / np.sqrt(2 * number)
+        assert abs(pull.mean()) < 4 / np.sqrt(number)
+
+
+def test_a_noisy_pixel_of_a_mapped_camera_makes_no_molecules() -> None:
+    rng = np.random.default_rng(4)
+    variance = np.full((128, 128), 2.56)
+    noisy = rng.integers(4, 124, (40, 2))
+    variance[noisy[:, 0], noisy[:, 1]] = 2000.0
+    frames = _camera(np.full((200, 128, 128), 10.0), rng, np.sqrt(variance))
+
+    with_map = analyse(frames, {"variance_map": variance}, METADATA).rows
+    without = analyse(frames, {}, METADATA).rows
+
+    assert len(with_map) <= 0.05 * 200
+    assert len(without) > 10 * (len(with_map) + 1)
+
+
+def test_the_whole_way_is_as_precise_as_its_reported_errors(spots: Callable[..., Any]) -> None:
+    _, _, bound = spots(64, 1000, 10, 1.3, variance=2.56 + 1 / 12, side=7)
+    rng = np.random.default_rng(5)
+    expected = np.full((20, 256, 256), 10.0)
+    truth = [_grid((256, 256), 20, rng) for _ in expected]
+    for image, places in zip(expected, truth, strict=True):
+        _add(image, places, 1000)
+    frames = _camera(expected, rng)
+
+    rows = analyse(frames, {"background": None, "psf_sigma_nm": 130.0}, METADATA).rows
+
+    errors = []
+    for t, places in enumerate(truth):
+        chosen = rows[rows["tIndex"] == t]
+        where = np.column_stack([chosen["fitResults"]["x0"], chosen["fitResults"]["y0"]]) / 100
+        index, distance = _nearest(places, where)
+        assert (distance < 0.5).mean() > 0.99
+        errors.append((where[index] - places)[distance < 0.5])
+    all_errors = np.concatenate(errors)
+    spread = np.sqrt((all_errors**2).mean()) / bound[:, :2].mean()
+    assert abs(spread - 1) < 0.01 + 4 / np.sqrt(2 * all_errors.size)
+    assert abs(rows["nchi2"].mean() - 1) < 0.02

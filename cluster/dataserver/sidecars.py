@@ -32,11 +32,16 @@ def read_sidecars(series: Path) -> dict[str, MetadataValue]:
     """
     found: dict[str, MetadataValue] = {}
     for sidecar in sidecar_paths(series):
-        if sidecar.is_file():
+        if sidecar.is_file() and lies_beside(sidecar, series):
             values = parse_sidecar(sidecar.name, read_text(sidecar, limit_bytes=_MAX_BYTES))
             source = f"sidecar {sidecar.name}"
             found |= {key: MetadataValue(value=value, source=source) for key, value in values.items()}
     return found
+
+
+def lies_beside(file: Path, series: Path) -> bool:
+    """Return whether a file is in the series' folder, also after its links are followed."""
+    return file.resolve().is_relative_to(series.resolve().parent)
 
 
 def sidecar_paths(series: Path) -> list[Path]:

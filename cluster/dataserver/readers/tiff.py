@@ -155,7 +155,7 @@ class TiffSeries:
         self._planes = planes
 
     def _open_part(self, part: Path, first: TiffPages) -> None:
-        if not part.is_file():
+        if not part.is_file() or part.resolve().parent != self._path.resolve().parent:
             self._pages.append(None)
             return
         pages = TiffPages(part, _look_at_key(part))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,15 @@ def test_a_sidecar_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(Invalid, match=r"a\.json is not UTF-8"):
         read_sidecars(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege on Windows")
+def test_a_sidecar_that_leads_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret.json").write_text('{"password": 1}', encoding="utf-8")
+    (tmp_path / "root" / "a.json").symlink_to(tmp_path / "secret.json")
+
+    assert read_sidecars(tmp_path / "root" / "a.tif") == {}
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:

@@ -38,14 +38,6 @@ def _any_content(frame: Any, height: int, width: int) -> Any:
 
 
 @device
-def _add_frame(sums: Any, frame: Any, sign: int) -> None:
-    for y in range(sums.shape[0]):
-        total, row = sums[y], frame[y]
-        for x in range(total.shape[0]):
-            total[x] += np.int32(sign) * np.int32(row[x])
-
-
-@device
 def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, stop: int) -> None:
     """Bring the running sum to the frames [start, stop).
 
@@ -62,25 +54,31 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
     if start >= state[1] or stop <= state[0]:
         sums[:] = 0
         state[0], state[1], state[2] = start, start, 0
-    while state[1] < stop:
-        _change(sums, state, stack, present, state[1], 1)
-        state[1] += 1
-    while state[0] > start:
-        state[0] -= 1
-        _change(sums, state, stack, present, state[0], 1)
-    while state[0] < start:
-        _change(sums, state, stack, present, state[0], -1)
-        state[0] += 1
-    while state[1] > stop:
-        state[1] -= 1
-        _change(sums, state, stack, present, state[1], -1)
+    while state[0] != start or state[1] != stop:
+        sign = 1
+        if state[1] < stop:
+            frame = state[1]
+            state[1] += 1
+        elif state[0] > start:
+            state[0] -= 1
+            frame = state[0]
+        elif state[0] < start:
+            frame, sign = state[0], -1
+            state[0] += 1
+        else:
+            state[1] -= 1
+            frame, sign = state[1], -1
+        if present[frame]:
+            _add_frame(sums, stack[frame], np.int32(sign))
+            state[2] += sign
 
 
 @device
-def _change(sums: Any, state: Any, stack: Any, present: Any, frame: int, sign: int) -> None:
-    if present[frame]:
-        _add_frame(sums, stack[frame], sign)
-        state[2] += sign
+def _add_frame(sums: Any, frame: Any, sign: Any) -> None:
+    for y in range(sums.shape[0]):
+        total, row = sums[y], frame[y]
+        for x in range(total.shape[0]):
+            total[x] += sign * np.int32(row[x])
 
 
 @kernel

@@ -109,7 +109,7 @@ def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: i
 
 
 @device
-def _outshines(other: Any, one: Any, earlier: bool) -> bool:
+def _outshines(other: Any, one: Any, earlier: bool) -> Any:
     """Brighter in R; of equal ones the first by y, then by x, then in raster order."""
     for k, sign in ((2, 1), (0, -1), (1, -1)):
         if other[k] != one[k]:

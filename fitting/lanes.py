@@ -53,13 +53,13 @@ mask_type = MaskType()
 
 
 @register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _FLOATS)
 
 
 @register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):
+class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _BITS)
 
@@ -81,7 +81,7 @@ def _as_operand(kind: Any) -> Any:
 
 def _define_binary(symbol: Callable[..., Any], result: Any, emit: Callable[[Any, Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:
             if kws or len(args) != 2 or not any(isinstance(kind, LanesType) for kind in args):
                 return None
@@ -99,7 +99,7 @@ def _define_binary(symbol: Callable[..., Any], result: Any, emit: Callable[[Any,
 
 def _define_mask_operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:
             del kws
             both = len(args) == 2 and all(isinstance(kind, MaskType) for kind in args)
@@ -113,7 +113,7 @@ def _define_mask_operator(symbol: Callable[..., Any], emit: Callable[[Any, Any, 
 
 def _define_unary(symbol: Callable[..., Any], operand: Any, emit: Callable[[Any, Any], Any]) -> None:
     @infer_global(symbol)
-    class _Typing(AbstractTemplate):
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:
             del kws
             return signature(operand, operand) if args == (operand,) else None

@@ -19,15 +19,16 @@ from fitting import fits
 from fitting.background import mean_level, percentile_level
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
-from fitting.detection import make_filters, make_workspace
+from fitting.detection import make_workspace
 from fitting.errors import InvalidSettings
 from fitting.estimators import estimate
 from fitting.fiducials import find_fiducials
+from fitting.filters import make_filters
 from fitting.frames import Range, Stack, check_frames, make_stack
 from fitting.localisations import CANDIDATE_DTYPE, LAT_GAUSS_DTYPE, FrameStatus
 from fitting.rois import RoiBuffer
 from fitting.rows import make_rows
-from fitting.scan import Peaks, Plan, Sink, scan_level, scan_mean
+from fitting.scan import Peaks, Plan, Sink, scan
 
 Rows = npt.NDArray[np.void]
 _ROIS = 2048  # in one buffer: enough to fill lanes, few enough to stay in cache
@@ -209,10 +210,10 @@ class _Localiser:
 
     def run(self, chosen: npt.NDArray[np.int64]) -> tuple[Rows, Rows]:
         """Rows and candidates of the chosen frames, positions in the stack."""
-        scan = self._scan_mean if self._uses_sums() else self._scan_levels
+        advance = self._scan_running if self._uses_sums() else self._scan_levels
         for first, last in _runs(chosen):
             while first < last:
-                reached = scan(first, last)
+                reached = advance(first, last)
                 if reached < last and not self._sink.count.any():
                     self._make_room(2 * self._rois.capacity)
                 elif reached < last:
@@ -227,37 +228,30 @@ class _Localiser:
     def _uses_sums(self) -> bool:
         return self._stack.is_integer and self._settings["background_percentile"] is None
 
-    def _scan_mean(self, first: int, last: int) -> int:
-        stack = self._stack
-        reached: int = scan_mean(
-            stack.pixels, stack.present, self._windows, first, last, self._sums, self._state,
-            self._law, self._filters, self._work, self._plan, self._peaks, self._sink,
-        )  # fmt: skip
-        return reached
+    def _scan_running(self, first: int, last: int) -> int:
+        return self._scan(first, last, True, self._sums)
 
     def _scan_levels(self, first: int, last: int) -> int:
-        stack, level = self._stack, np.empty(self._shape, np.float32)
+        """Frame by frame, each with a background of its own."""
+        pixels, present, level = self._stack.pixels, self._stack.present, np.empty(self._shape, np.float32)
         fraction = self._settings["background_percentile"]
         for t in range(first, last):
             start, stop = self._windows[t]
             if fraction is None:
-                used = mean_level(stack.pixels, stack.present, start, stop, level)
+                used = mean_level(pixels, present, start, stop, level)
             else:
-                used = percentile_level(stack.pixels, stack.present, start, stop, fraction, level)
-            if not scan_level(
-                stack.pixels[t],
-                t,
-                level,
-                used > 0,
-                self._law,
-                self._filters,
-                self._work,
-                self._plan,
-                self._peaks,
-                self._sink,
-            ):
+                used = percentile_level(pixels, present, start, stop, fraction, level)
+            self._state[2] = used > 0
+            if self._scan(t, t + 1, False, level) == t:
                 return t
         return last
+
+    def _scan(self, first: int, last: int, running: bool, level: npt.NDArray[Any]) -> int:
+        reached: int = scan(
+            self._stack.pixels, self._stack.present, self._windows, first, last, running, level, self._state,
+            self._law, self._filters, self._work, self._plan, self._peaks, self._sink,
+        )  # fmt: skip
+        return reached
 
     def _make_room(self, capacity: int) -> None:
         self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side)

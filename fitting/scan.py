@@ -1,7 +1,7 @@
 """From frames to ROIs: background, detection and cutting, frame by frame, without coming back to Python.
 
-`scan_mean` keeps the running sum of integer frames; `scan_level` takes the background of one frame from outside. Both do the same
-with it. When a buffer is too full for a frame they give that frame back, to be scanned again once there is room.
+The background is either the running sum of integer frames, which is kept here, or an image that was made outside. When a
+buffer is too full for a frame that frame is given back, to be scanned again once there is room.
 """
 
 from __future__ import annotations
@@ -56,96 +56,68 @@ class Sink(NamedTuple):
 
 
 @kernel
-def scan_mean(
-    stack: Any, present: Any, windows: Any, first: int, last: int, sums: Any, state: Any,
+def scan(
+    stack: Any, present: Any, windows: Any, first: int, last: int, running: bool, level: Any, state: Any,
     law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
 ) -> int:  # fmt: skip
-    """Scan the frames [first, last) of a stack of integers that are present; gives the frame to go on with.
+    """Scan the frames [first, last) of a stack that are present; gives the frame to go on with.
 
     Parameters
     ----------
-    stack : (n, h, w) integer array
+    stack : (n, h, w) array
+        Raw frames [ADU].
     present : (n,) uint8 array
     windows : (n, 2) int64 array
         The frames of each frame's background.
-    sums, state : see `fitting.background.move_window`
+    running : bool
+        Whether `level` is the running sum of integer frames, kept here; else it stays as it is for all frames.
+    level : (h, w) array
+        Sum of the background frames [ADU].
+    state : (3,) int64 array
+        The frames in that sum, and how many they are; see `fitting.background.move_window`.
     """
     for t in range(first, last):
-        if present[t]:
-            count = 0
-            if windows[t, 1] > windows[t, 0]:
-                move_window(sums, state, stack, present, windows[t, 0], windows[t, 1])
-                count = state[2]
-            per_frame = np.float32(1.0) / np.float32(count) if count > 0 else np.float32(0.0)
-            if not _scan_frame(stack[t], t, sums, per_frame, law, filters, work, plan, peaks, sink):
-                return t
+        if not present[t]:
+            continue
+        if running:
+            move_window(level, state, stack, present, windows[t, 0], windows[t, 1])
+        per_frame = np.float32(1.0) / np.float32(state[2]) if state[2] > 0 else np.float32(0.0)
+        frame = stack[t]
+        found = find_peaks(
+            frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values
+        )
+        found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
+        debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
+        rois, candidates = sink.count[0], sink.count[1]
+        if rois + found > sink.level.shape[0] or candidates + found > sink.frame.shape[0]:
+            return t
+        for i in range(found):
+            kept = peaks.state[i] == KEPT
+            sink.frame[candidates + i] = t
+            sink.values[candidates + i, 0] = peaks.values[i, 0]
+            sink.values[candidates + i, 1] = peaks.values[i, 1]
+            sink.values[candidates + i, 2] = peaks.values[i, 3]
+            sink.fitted[candidates + i] = 1 if kept else 0
+            if kept:
+                y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
+                sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
+                sink.level[rois] = cut(
+                    frame,
+                    level,
+                    per_frame,
+                    law,
+                    plan.subtract,
+                    plan.weighted,
+                    y,
+                    x,
+                    plan.side,
+                    sink.data,
+                    sink.extra,
+                    rois,
+                )
+                rois += 1
+        sink.count[0], sink.count[1] = rois, candidates + found
     return last
-
-
-@kernel
-def scan_level(
-    frame: Any,
-    t: int,
-    level: Any,
-    known: bool,
-    law: Any,
-    filters: Any,
-    work: Any,
-    plan: Any,
-    peaks: Any,
-    sink: Any,
-) -> bool:
-    """Scan one frame with its background `level` (h, w) [ADU], `known` or not; False if there was no room."""
-    per_frame = np.float32(1.0 if known else 0.0)
-    return _scan_frame(frame, t, level, per_frame, law, filters, work, plan, peaks, sink)
-
-
-@device
-def _scan_frame(
-    frame: Any,
-    t: int,
-    level: Any,
-    per_frame: Any,
-    law: Any,
-    filters: Any,
-    work: Any,
-    plan: Any,
-    peaks: Any,
-    sink: Any,
-) -> bool:
-    found = find_peaks(frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values)
-    found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
-    debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
-    rois, candidates = sink.count[0], sink.count[1]
-    if rois + found > sink.level.shape[0] or candidates + found > sink.frame.shape[0]:
-        return False
-    for i in range(found):
-        kept = peaks.state[i] == KEPT
-        sink.frame[candidates + i] = t
-        sink.values[candidates + i, 0] = peaks.values[i, 0]
-        sink.values[candidates + i, 1] = peaks.values[i, 1]
-        sink.values[candidates + i, 2] = peaks.values[i, 3]
-        sink.fitted[candidates + i] = 1 if kept else 0
-        if kept:
-            y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
-            sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
-            sink.level[rois] = cut(
-                frame,
-                level,
-                per_frame,
-                law,
-                plan.subtract,
-                plan.weighted,
-                y,
-                x,
-                plan.side,
-                sink.data,
-                sink.extra,
-                rois,
-            )
-            rois += 1
-    sink.count[0], sink.count[1] = rois, candidates + found
-    return True
 
 
 @device

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from fitting import analyse
 from fitting.candidates import DROPPED, KEPT, UNDECIDED, debounce
-from fitting.detection import make_filters
+from fitting.filters import make_filters
 
 RNG = np.random.default_rng(4)
 

@@ -98,12 +98,17 @@ class OpenReaders:
             series = self._open.get(file)
             if series is None:
                 return None
-            if not series.is_current():
-                self._drop(file)
-                return None
             self._open.move_to_end(file)
             series.users += 1
+        if (
+            series.is_current()
+        ):  # asks the disk, so outside the lock: a share that hangs must not stop the others
             return series
+        with self._books:
+            if self._open.get(file) is series:
+                self._drop(file)
+        self._release(series)
+        return None
 
     def _add(self, file: Path, series: OpenSeries) -> OpenSeries:
         with self._books:

@@ -33,7 +33,7 @@ def served_dtype(found: np.dtype[Any], name: str) -> np.dtype[Any]:
 
 
 def to_served(frames: Frames, dtype: np.dtype[Any], *, first_frame: int, name: str) -> Frames:
-    """Return frames in their served type and native byte order.
+    """Return frames in their served type and native byte order; frames of the other order are swapped in place.
 
     Raises
     ------
@@ -42,6 +42,8 @@ def to_served(frames: Frames, dtype: np.dtype[Any], *, first_frame: int, name: s
     """
     if frames.dtype.kind in "iu" and frames.dtype.itemsize >= 4:
         _refuse_inexact(frames, first_frame, name)
+    if frames.dtype.newbyteorder() == dtype and frames.flags.c_contiguous and frames.flags.writeable:
+        return frames.byteswap(inplace=True).view(dtype)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(frames, dtype=dtype)
 

@@ -88,7 +88,7 @@ class PymeH5:
 
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that could not be read."""
-        stored = np.zeros((stop - start, *self._images.shape[1:]), self._images.dtype)
+        frames = np.zeros((stop - start, self._shape.height, self._shape.width), self._images.dtype)
         depth = self._images.chunks[0] if self._unpack is not None else 1
         missing: list[int] = []
         for first in range(start - start % depth, stop, depth):
@@ -97,8 +97,7 @@ class PymeH5:
             if pixels is None:
                 missing.extend(slab)
             else:
-                stored[slab.start - start : slab.stop - start] = pixels
-        frames = stored.transpose(0, 2, 1)
+                frames[slab.start - start : slab.stop - start] = pixels.transpose(0, 2, 1)
         served = to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name)
         return served, tuple(missing)
 

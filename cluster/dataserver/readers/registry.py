@@ -56,9 +56,9 @@ def open_series(path: Path) -> SeriesReader:
 
 
 def is_series_name(name: str) -> bool:
-    """Return whether a file of this name can be a series."""
-    is_result = name.lower().endswith("_locs.hdf5")
-    return not name.startswith(".") and not is_result and Path(name).suffix.lower() in OPENERS
+    """Return whether a file of this name is likely to be a series; `.hdf5` opens, but is mostly somebody's results."""
+    suffix = Path(name).suffix.lower()
+    return not name.startswith(".") and suffix in OPENERS and suffix != ".hdf5"
 
 
 def _opener(path: Path) -> Opener:

@@ -316,7 +316,7 @@ def test_a_tiff_of_another_suffix_is_known_by_its_beginning(tmp_path: Path) -> N
         ("A.TIFF", True),
         ("a.h5", True),
         ("a.h5r", False),
-        ("a_locs.hdf5", False),
+        ("a.hdf5", False),
         (".a.tif", False),
     ],
 )

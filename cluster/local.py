@@ -106,11 +106,11 @@ class LocalCluster:
         plan = self.plan
         said = await self._supervisor.start(self._role("scheduler", self._scheduler_arguments()))
         self.url = str(said["url"])
+        for number in range(1, plan.workers + 1):  # they load while the data server does
+            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token=True))
         arguments = ["dataserver", *self._shared_arguments(), "--scheduler", self.url]
         said = await self._supervisor.start(self._role("dataserver", arguments))
         self.dataserver_url = str(said["url"])
-        for number in range(1, plan.workers + 1):
-            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token=True))
 
     def _role(self, name: str, arguments: list[str], *, token: bool = False) -> Role:
         environment = {}

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from cluster.local import LocalCluster, Plan
 from cluster.protocol import Job, JobRequest
 
 PRIVATE: Final = "private"
+_FIRST_START_S: Final = 120.0
 _EXAMPLE_VALUES: Final = {
     "voxelsize.x": "0.1",
     "voxelsize.y": "0.1",
@@ -149,6 +151,8 @@ def preview(
     with _place([series], workers, scheduler, token, None, None) as place:
         name = place.name_of(series)
         request = job_request(name, fit, settings, meta, metadata, like)
+        if place.private or place.roots:
+            _wait_for_a_worker(place.client)
         with _completing(series, request):
             found = place.client.preview(
                 name, analysis=request.analysis, metadata=request.metadata, frames=frames
@@ -266,6 +270,16 @@ def _delivered(place: Place, job: Job, output: Path | None) -> Job:
     if place.private:
         Path(job.output).unlink(missing_ok=True)
     return job.model_copy(update={"output": str(output.absolute())})
+
+
+def _wait_for_a_worker(client: Client) -> None:
+    """Wait until a worker of this machine's cluster has started; the first start compiles for a while."""
+    deadline = time.monotonic() + _FIRST_START_S
+    with console.err.status("waiting for a worker (the first start compiles the fits)"):
+        while time.monotonic() < deadline:
+            if any(worker.state in {"idle", "working"} for worker in client.workers()):
+                return
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -185,7 +185,7 @@ def from_problem(status: int, body: Mapping[str, Any]) -> ClusterError:
     facts = {k: v for k, v in body.items() if k not in {"type", "title", "status", "code", "detail"}}
     detail = str(body.get("detail") or body.get("title") or f"the server answered {status}")
     code = body.get("code")
-    for kind in every_error():
-        if isinstance(code, str) and kind.__dict__.get("code") == code:
-            return kind(detail, **facts)
+    known = [kind for kind in every_error() if kind.code == code]
+    if known:  # a base and its plainest child share a code: the child is what one catches
+        return known[-1](detail, **facts)
     return _UNKNOWN_CODE_BY_CLASS.get(status // 100, ClusterError)(detail, **facts)

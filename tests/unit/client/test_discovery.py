@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import discovery, mdns
@@ -118,6 +118,7 @@ def test_the_question_asks_for_a_unicast_reply() -> None:
     )
 
 
+@settings(deadline=None)  # the first example pays for the import of zeroconf
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_noise_on_the_network_is_no_cluster(packets: list[bytes]) -> None:
     assert mdns.found_in(packets) == []

@@ -24,7 +24,7 @@ from cluster.dataserver.readers.interface import (
     values_from,
 )
 from cluster.dataserver.readers.pixels import served_dtype, to_served
-from cluster.dataserver.readers.tiff_index import read_dialect, read_entries
+from cluster.dataserver.readers.tiff_index import Window, read_dialect, read_entries
 from cluster.dataserver.readers.tiff_pages import TiffPages
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
@@ -114,8 +114,9 @@ def _flat_layout(path: Path, found: _Found) -> FlatLayout | None:
     if found.planes is not None or frames < 2 or not key.is_final or key.is_tiled or not key.dataoffsets:
         return None
     with path.open("rb", buffering=0) as file:
-        dialect = read_dialect(file, path.name)
-        _, following = read_entries(file, dialect, dialect.first_ifd)
+        window = Window(file)
+        dialect = read_dialect(window, path.name)
+        _, following = read_entries(window, dialect, dialect.first_ifd)
     dtype = np.dtype(dialect.order + key.dtype.str[1:])
     layout = FlatLayout(key.dataoffsets[0], key.imagelength, key.imagewidth, dtype, frames)
     if not following:

@@ -27,6 +27,8 @@ _CODES: Final = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MAX_ENTRIES: Final = 4096
 _MAX_SEGMENTS: Final = 1 << 20
 _ABSURD: Final = 1 << 60
+_NEAR_BYTES: Final = 4096
+_AHEAD_BYTES: Final = 1 << 16
 
 Entries = Mapping[int, tuple[int, int, bytes]]  # tag: (type, count, value or where it is)
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -77,9 +79,34 @@ class PageIndex:
         return len(self.ifds)
 
 
-def read_dialect(file: FileIO, name: str) -> Dialect:
+class Window:
+    """Small reads of a file; where they follow each other closely, one large read serves many of them.
+
+    A share answers each read after a while: descriptions that lie side by side must not cost one wait each.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._first, self._held, self._last = 0, b"", 0
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset` on; fewer where the file ends."""
+        if offset >= self._size:
+            return b""
+        skip = offset - self._first
+        if skip < 0 or skip + length > len(self._held):
+            ahead = _AHEAD_BYTES if 0 < offset - self._last < _NEAR_BYTES else 0
+            self._file.seek(offset)
+            self._first, self._held = offset, self._file.read(max(length, ahead)) or b""
+            skip = 0
+        self._last = offset
+        return self._held[skip : skip + length]
+
+
+def read_dialect(file: Window, name: str) -> Dialect:
     """Return byte order, flavour and where the first page is described; raises `Invalid` if this is no TIFF."""
-    head = _read_at(file, 0, 16)
+    head = file.at(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
         raise Invalid(f"{name} is not a TIFF file")
@@ -91,7 +118,7 @@ def read_dialect(file: FileIO, name: str) -> Dialect:
     return Dialect(order, big=False, first_ifd=struct.unpack_from(f"{order}I", head, 4)[0])
 
 
-def walk(file: FileIO, dialect: Dialect, name: str) -> PageIndex:
+def walk(file: Window, dialect: Dialect, name: str) -> PageIndex:
     """Return where every page lies.
 
     Raises
@@ -134,10 +161,10 @@ def _differs(name: str, page: int, first: tuple[int, ...], other: tuple[int, ...
     return f"page {page} of {name} is stored in another way than page 0: a series has frames of one kind"
 
 
-def read_entries(file: FileIO, dialect: Dialect, ifd: int) -> tuple[Entries | None, int | None]:
+def read_entries(file: Window, dialect: Dialect, ifd: int) -> tuple[Entries | None, int | None]:
     """Return the entries at `ifd` and where the next page is described; None for what the file does not hold."""
     count_bytes, entry = dialect.count.size, dialect.entry
-    raw = _read_at(file, ifd, 512)
+    raw = file.at(ifd, 512)
     if len(raw) < count_bytes:
         return None, None
     (count,) = dialect.count.unpack_from(raw)
@@ -145,7 +172,7 @@ def read_entries(file: FileIO, dialect: Dialect, ifd: int) -> tuple[Entries | No
     if not 0 < count <= _MAX_ENTRIES:
         return None, None
     if len(raw) < length + dialect.offset.size:
-        raw = _read_at(file, ifd, length + dialect.offset.size)
+        raw = file.at(ifd, length + dialect.offset.size)
     if len(raw) < length:
         return None, None
     entries = {tag: (kind, n, value) for tag, kind, n, value in entry.iter_unpack(raw[count_bytes:length])}
@@ -154,13 +181,13 @@ def read_entries(file: FileIO, dialect: Dialect, ifd: int) -> tuple[Entries | No
     return entries, dialect.offset.unpack_from(raw, length)[0]
 
 
-def segments(file: FileIO, dialect: Dialect, ifd: int) -> tuple[Integers, Integers]:
+def segments(file: Window, dialect: Dialect, ifd: int) -> tuple[Integers, Integers]:
     """Return offsets and byte counts of a page's strips or tiles, as the file says; empty if it does not."""
     entries, _ = read_entries(file, dialect, ifd)
     return _segments(file, dialect, entries or {})
 
 
-def _segments(file: FileIO, dialect: Dialect, entries: Entries) -> tuple[Integers, Integers]:
+def _segments(file: Window, dialect: Dialect, entries: Entries) -> tuple[Integers, Integers]:
     tiled = _TILE_OFFSETS in entries
     offsets = _values(file, dialect, entries.get(_TILE_OFFSETS if tiled else _OFFSETS))
     counts = _values(file, dialect, entries.get(_TILE_COUNTS if tiled else _COUNTS))
@@ -176,7 +203,7 @@ def _form(dialect: Dialect, entries: Entries) -> tuple[int, ...]:
     return form
 
 
-def _page(file: FileIO, dialect: Dialect, entries: Entries) -> Page:
+def _page(file: Window, dialect: Dialect, entries: Entries) -> Page:
     strips, counts = entries.get(_OFFSETS), entries.get(_COUNTS)
     if strips is not None and counts is not None and strips[1] == counts[1] == 1:
         first, length = _number(dialect, entries, _OFFSETS), _number(dialect, entries, _COUNTS)
@@ -201,22 +228,15 @@ def _number(dialect: Dialect, entries: Entries, tag: int) -> int:
     return int.from_bytes(value[: _SIZES[kind]], dialect.endian)
 
 
-def _values(file: FileIO, dialect: Dialect, entry: tuple[int, int, bytes] | None) -> Integers:
+def _values(file: Window, dialect: Dialect, entry: tuple[int, int, bytes] | None) -> Integers:
     if entry is None or entry[0] not in _SIZES or not 0 < entry[1] <= _MAX_SEGMENTS:
         return np.zeros(0, np.int64)
     kind, count, value = entry
     length = count * _SIZES[kind]
     if length > len(value):
         (where,) = dialect.offset.unpack_from(value)
-        value = _read_at(file, where, length)
+        value = file.at(where, length)
     if len(value) < length:
         return np.zeros(0, np.int64)
     found = np.frombuffer(value[:length], dialect.order + _CODES[kind]).astype(np.int64)
     return found if (found >= 0).all() and (found < _ABSURD).all() else np.zeros(0, np.int64)
-
-
-def _read_at(file: FileIO, offset: int, length: int) -> bytes:
-    if offset >= os.fstat(file.fileno()).st_size:
-        return b""
-    file.seek(offset)
-    return file.read(length) or b""

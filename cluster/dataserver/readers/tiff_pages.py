@@ -41,8 +41,9 @@ class TiffPages:
         self._reading = threading.Lock()
         try:
             self._check_codec()
-            self._dialect = tiff_index.read_dialect(self._file, path.name)
-            self.index = tiff_index.walk(self._file, self._dialect, path.name)
+            window = tiff_index.Window(self._file)
+            self._dialect = tiff_index.read_dialect(window, path.name)
+            self.index = tiff_index.walk(window, self._dialect, path.name)
         except BaseException:
             self._file.close()
             raise
@@ -115,7 +116,9 @@ class TiffPages:
 
     def _decode(self, page: int, out: Frames) -> bool:
         with self._reading:
-            offsets, counts = tiff_index.segments(self._file, self._dialect, self.index.ifds[page])
+            offsets, counts = tiff_index.segments(
+                tiff_index.Window(self._file), self._dialect, self.index.ifds[page]
+            )
         height, width = out.shape
         try:
             if offsets.size != math.prod(self._key.chunked) or not (counts > 0).all():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from cluster.errors import ClusterError, Invalid
@@ -47,8 +46,8 @@ class Submissions:
         self._outputs = outputs
         self._wall = wall
 
-    async def job(self, request: JobRequest, taken: Collection[str]) -> Sheet:
-        """Return the sheet of a job; `taken` are the files other jobs will write.
+    async def job(self, request: JobRequest, taken: Callable[[], Collection[str]]) -> Sheet:
+        """Return the sheet of a job; `taken` gives the files other jobs will write, at the moment it is called.
 
         Raises
         ------
@@ -68,8 +67,10 @@ class Submissions:
                 f"follow: {facts.path} is still growing; submit it once it is complete", field="follow"
             )
         start, stop = _analysed_range(draft)
-        output = self._outputs.choose(facts.path, request.output, taken)
         events = await self._source.events(draft.located) if facts.events else []
+        output = self._outputs.choose(
+            facts.path, request.output, taken()
+        )  # no await from here on: it stays free
         return Sheet(
             **_common(draft, self._wall()),
             events=events,
@@ -204,8 +205,3 @@ def _preview_frames(asked: int | list[int], start: int, stop: int) -> list[int]:
             f"frames: {outside or asked} must lie from {start} to {stop - 1}, 1000 at most", field="frames"
         )
     return sorted(set(asked))
-
-
-def taken_outputs(sheets: Collection[Sheet], ended: Callable[[Sheet], bool]) -> set[str]:
-    """Return the files that jobs under way will write."""
-    return {str(Path(sheet.output)) for sheet in sheets if sheet.output is not None and not ended(sheet)}

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
-from cluster.errors import ClusterError, Conflict, OutOfSpace, Unavailable
+from cluster.errors import ClusterError, Conflict, Internal, OutOfSpace, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ CREATE TABLE admitted (secret_digest TEXT PRIMARY KEY, card TEXT NOT NULL) WITHO
 CREATE TABLE starts (epoch INTEGER PRIMARY KEY, started REAL NOT NULL);
 CREATE TABLE dataservers (server_id TEXT PRIMARY KEY, info TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+_EVERYTHING: Final = ("everything",)
 
 
 class Statement(NamedTuple):
@@ -167,17 +170,36 @@ class Journal:
             for statement in write.statements:
                 self._unsaved.pop(statement.key, None)
                 self._unsaved[statement.key] = statement
-        error = self._save() if self._unsaved else None
+        refused = self._save_all()
         for write in writes:
             if not write.done.set_running_or_notify_cancel():
                 continue
+            keys = {statement.key for statement in write.statements}
+            error = refused.get(_EVERYTHING) or next((refused[key] for key in keys & refused.keys()), None)
             if error is None:
                 write.done.set_result(None)
             else:
                 write.done.set_exception(error)
 
-    def _save(self) -> ClusterError | None:
-        """Run everything unsaved in one transaction; on failure keep it for the next time."""
+    def _save_all(self) -> dict[tuple[str, ...], ClusterError]:
+        """Save what is unsaved and return what was refused: everything, to be tried again, or single statements."""
+        refused: dict[tuple[str, ...], ClusterError] = {}
+        while self._unsaved:
+            culprit, error = self._save()
+            if error is None:
+                break
+            if culprit is None:
+                return {_EVERYTHING: error}
+            refused[culprit] = error
+            del self._unsaved[
+                culprit
+            ]  # it contradicts the journal and always will; the others must not wait for it
+        self._unsaved.clear()
+        return refused
+
+    def _save(self) -> tuple[tuple[str, ...] | None, ClusterError | None]:
+        """Run everything unsaved in one transaction; return which statement broke it, if one did, and the error."""
+        statement: Statement | None = None
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._at("begin")
@@ -190,9 +212,10 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             logger.warning("the journal could not be written: %s", error)
-            return _translated(error, self.folder)
-        self._unsaved.clear()
-        return None
+            if isinstance(error, sqlite3.IntegrityError) and statement is not None:
+                return statement.key, Internal(f"the journal refuses {statement.key}: {error}")
+            return None, _translated(error, self.folder)
+        return None, None
 
     def _answer(self, read: _Read) -> None:
         if not read.done.set_running_or_notify_cancel():

@@ -58,8 +58,13 @@ class Merger:
         plan = Plan(known.sheet, partial(output) if is_partial else output, given_up, is_partial)
         try:
             path = await asyncio.to_thread(self._results.make, plan)
-        except (ClusterError, OSError) as error:
-            logger.warning("job %s: its results could not be written: %s", job_id, error)
+        except (
+            Exception
+        ) as error:  # the outermost loop of a job's end: whatever went wrong, the job must say so
+            expected = isinstance(error, ClusterError | OSError)
+            logger.warning(
+                "job %s: its results could not be written: %s", job_id, error, exc_info=not expected
+            )
             return f"the results could not be written to {plan.path}: {error}"
         known.progress.output = str(path)
         return None

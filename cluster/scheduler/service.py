@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from cluster.config import JoinPolicy
 from cluster.errors import ClusterError, Conflict, Unavailable
@@ -34,7 +35,7 @@ from cluster.scheduler.entries import (
     load_result_files,
     start_statement,
 )
-from cluster.scheduler.jobs import Submissions, taken_outputs
+from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.merging import Merger
@@ -102,7 +103,7 @@ class Service:
         )
         self._blobs = blobs
         self._merger = Merger(self.state, self.results)
-        self._submitting: dict[str, asyncio.Lock] = {}
+        self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -146,7 +147,8 @@ class Service:
         digest = hashlib.sha256(
             json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()
         ).hexdigest()
-        async with self._submitting.setdefault(idempotency_key, asyncio.Lock()):
+        lock = self._submitting.setdefault(idempotency_key, asyncio.Lock())
+        async with lock:
             known = self._of_key(idempotency_key)
             if known is None:
                 return await self._submitted(request, idempotency_key, digest), True
@@ -224,11 +226,7 @@ class Service:
     # --- inside ------------------------------------------------------------------------------------------------
 
     async def _submitted(self, request: JobRequest, key: str | None, digest: str | None) -> Job:
-        taken = taken_outputs(
-            [known.sheet for known in self.state.known.values()],
-            lambda sheet: self.state.has_ended(sheet.job_id),
-        )
-        sheet = await self._submissions.job(request, taken)
+        sheet = await self._submissions.job(request, self._taken_outputs)
         if self.state.signals.closing:
             raise Unavailable("the scheduler is stopping")
         self.state.known[sheet.job_id] = Known(sheet, idempotency_key=key, digest=digest)
@@ -239,6 +237,14 @@ class Service:
             raise
         return self.state.view(sheet.job_id)
 
+    def _taken_outputs(self) -> set[str]:
+        """Return the files that jobs under way will write."""
+        return {
+            known.sheet.output
+            for job_id, known in self.state.known.items()
+            if known.sheet.output is not None and not self.state.has_ended(job_id)
+        }
+
     def _of_key(self, key: str) -> Known | None:
         return next((known for known in self.state.known.values() if known.idempotency_key == key), None)
 
@@ -246,7 +252,10 @@ class Service:
         """Let time pass for the core: leases run out, stragglers become old enough, workers fall silent."""
         while True:
             await asyncio.sleep(self.cluster.tick_s)
-            now = self.state.clocks.now()
-            self.state.posted(self.state.core.tick(now=now))
-            self.dataservers.forget_silent(now=now)
-            self.state.signals.work.pulse()
+            try:
+                now = self.state.clocks.now()
+                self.state.posted(self.state.core.tick(now=now))
+                self.dataservers.forget_silent(now=now)
+                self.state.signals.work.pulse()
+            except Exception:
+                logger.exception("time could not pass for the scheduler; it will be tried again")

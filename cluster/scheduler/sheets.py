@@ -92,6 +92,7 @@ class Sheet(Message):
             fit=self.fit,
             analysis=self.analysis,
             metadata=self.values,
+            maps=self.maps,
             dataservers=[server for server in dataservers if server.id in known] or self.dataservers,
         )
 

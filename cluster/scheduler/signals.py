@@ -12,6 +12,11 @@ class Signal:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether anyone waits."""
+        return bool(self._waiting)
+
     def pulse(self) -> None:
         """Wake everyone."""
         waiting, self._waiting = self._waiting, set()

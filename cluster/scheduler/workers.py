@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -68,7 +69,7 @@ class WorkerDesk:
             If it would give other numbers, or speak another protocol; says the command that mends it.
         """
         self._check_versions(card)
-        worker_id = f"{card.host[:40]}-{card.pid}-{secrets.token_hex(3)}"
+        worker_id = f"{_plain(card.host)}-{card.pid}-{secrets.token_hex(3)}"
         self._state.cards[worker_id] = card
         order = WorkerOrder(worker_id, frozenset(card.fits))
         await self._state.settled(self._state.core.register(order, now=self._state.clocks.now()))
@@ -264,6 +265,11 @@ class WorkerDesk:
             f"numba {theirs.numba}; its results could differ from the others'. To mend it: "
             f"pip install clusterofone=={ours.clusterofone} numpy=={ours.numpy} numba=={ours.numba}"
         )
+
+
+def _plain(host: str) -> str:
+    """Return a host's name as it may stand in an address and in a log."""
+    return re.sub(r"[^\w.-]", "-", host, flags=re.ASCII)[:40] or "worker"
 
 
 def _received(body: bytes, sha256: str, sheet: Sheet, bounds: tuple[int, int]) -> TaskResult:

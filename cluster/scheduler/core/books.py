@@ -192,10 +192,12 @@ class Books:
     def _restore_task(self, record: TaskSaved, now: float) -> None:
         job = self.jobs[record.job_id]
         job.restore_task(record)
+        if not isinstance(record.state, Leased):
+            return
         until = now + self.rules.lease_s
-        for grant in job.leased[record.task_id].grants if record.task_id in job.leased else ():
-            job.put(record.task_id, job.leased[record.task_id].renew(grant.attempt, until=until))
+        job.put(record.task_id, record.state.resume(now=now, until=until))
+        self._next_expiry = min(self._next_expiry, until)
+        for grant in record.state.grants:
             holder = self.workers.get(grant.worker)
             if holder is not None:
                 holder.held[record.job_id, record.task_id] = grant.attempt
-        self._next_expiry = min(self._next_expiry, until)

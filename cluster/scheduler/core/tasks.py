@@ -104,6 +104,10 @@ class Leased:
         grants = tuple(replace(g, until=until) if g.attempt == attempt else g for g in self.grants)
         return replace(self, grants=grants)
 
+    def resume(self, *, now: float, until: float) -> Leased:
+        """Give every attempt a fresh term: the scheduler was away, and its clock is another."""
+        return replace(self, grants=tuple(replace(grant, since=now, until=until) for grant in self.grants))
+
     def commit(self, attempt: int) -> Done:
         """Accept a result."""
         return done(attempt)

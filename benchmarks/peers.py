@@ -64,6 +64,7 @@ class Stage:
     repeat: int
 
     def save(self, name: str, array: npt.NDArray[Any]) -> Path:
+        """Write data where the runners can read it."""
         path = self.folder / f"{name}.npy"
         np.save(path, array)
         return path
@@ -98,7 +99,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--picasso", metavar="PYTHON", help="interpreter that has picassosr")
     parser.add_argument("--smappy", metavar="BIN_DIR", help="folder of the interpreter that has smappy-smlm")
     parser.add_argument("--pyme", metavar="PYTHON", help="interpreter that has python-microscopy")
-    parser.add_argument("--frames", type=int, default=500, help="of the whole pipeline (PYME gets at most 120)")
+    parser.add_argument(
+        "--frames", type=int, default=500, help="of the whole pipeline (PYME gets at most 120)"
+    )
     parser.add_argument("--rois", type=int, default=ROIS, help="of the fit alone")
     parser.add_argument("--repeat", type=int, default=5, help="turns; figures are their medians")
     parser.add_argument("--core", type=int, help="the core to use; by default the last")
@@ -156,7 +159,7 @@ def fit_only(stage: Stage, side: int) -> dict[str, Any]:
     images, truth = rois(work, stage.rois, side)
     path = stage.save(f"rois_{side}", images)
     tasks: dict[str, tuple[str, dict[str, Any]]] = {
-        OURS: (OURS, {"estimator": "mle"}),
+        OURS: (OURS, {"estimator": "mle", "sigma_px": work.sigma_px}),
         "Picasso gaussmle-spherical": ("picasso", {"spherical": True, "eps": 1e-3}),
         "Picasso gaussmle": ("picasso", {"spherical": False, "eps": 1e-3}),
         "SMAPpy Gauss free sigma": ("smappy", {"sigma_px": work.sigma_px}),
@@ -236,7 +239,7 @@ def pipeline(stage: Stage) -> dict[str, Any]:
         "SMAPpy smappy-fit": (
             "smappy",
             path,
-            {"roi": 7, "sigma_px": work.sigma_px, "cutoff": 1.7, "camera": CAMERA_SMAPPY},
+            {"roi": 7, "sigma_px": work.sigma_px, "cutoff": 2.5, "camera": CAMERA_SMAPPY},
         ),
         "PYME LatGaussFitFR 7×7": (
             "pyme",

@@ -48,7 +48,9 @@ class Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env=os.environ | dict.fromkeys(_ONE_THREAD, "1"),
+            env=os.environ
+            | dict.fromkeys(_ONE_THREAD, "1")
+            | {"PYTHONWARNINGS": "ignore"},  # printing them takes time
         )
         hello = self._answer()
         self.import_s: float = hello["import_s"]
@@ -179,7 +181,9 @@ def _commit() -> str:
     """The commit of the engine; "+" where its files differ from it."""
     folder = Path(__file__).parent.parent
     answers = [
-        subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
+        subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=False
+        ).stdout.strip()
         for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "fitting"])
     ]
     return answers[0] + ("+" if answers[1] else "")

@@ -83,9 +83,7 @@ def series(work: Workload) -> tuple[npt.NDArray[np.uint16], dict[str, npt.NDArra
         Columns ``frame``, ``x_nm``, ``y_nm``.
     """
     rng = np.random.default_rng(work.seed)
-    position = rng.uniform(
-        work.border_px, work.size_px - 1 - work.border_px, (work.frames, work.emitters, 2)
-    )
+    position = rng.uniform(work.border_px, work.size_px - 1 - work.border_px, (work.frames, work.emitters, 2))
     frames = np.empty((work.frames, work.size_px, work.size_px), np.uint16)
     for image, xy in zip(frames, position, strict=True):
         photons = rng.poisson(_expected_frame(work, xy))
@@ -158,10 +156,8 @@ def _gradient(work: Workload, xy: FloatArray, side: int) -> FloatArray:
     step = 1e-4
 
     def at(dx: float = 0, dy: float = 0, ds: float = 0) -> FloatArray:
-        moved = xy + (dx, dy)
-        along_x, along_y = (
-            _share(np.arange(side) - moved[:, [axis]], work.sigma_px + ds) for axis in (0, 1)
-        )
+        moved = xy + np.array((dx, dy))
+        along_x, along_y = (_share(np.arange(side) - moved[:, [axis]], work.sigma_px + ds) for axis in (0, 1))
         return (along_y[:, :, np.newaxis] * along_x[:, np.newaxis, :]).reshape(len(xy), -1)
 
     slopes = [

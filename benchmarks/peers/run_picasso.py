@@ -26,6 +26,7 @@ def fit(rois: Any, options: dict[str, Any]) -> Task:
 
 def pipeline(movie: Any, options: dict[str, Any]) -> Task:
     """Identify and fit, CRLB included."""
+    movie = movie.view(np.memmap)  # the one kind of array that Picasso takes for a movie; still in memory
 
     def run() -> Any:
         identified, _ = localize.identify(
@@ -42,9 +43,7 @@ def pipeline(movie: Any, options: dict[str, Any]) -> Task:
         )
         return found
 
-    return Task(
-        run, lambda found: np.stack([found["frame"], found["x"], found["y"]], axis=1), len(movie)
-    )
+    return Task(run, lambda found: np.stack([found["frame"], found["x"], found["y"]], axis=1), len(movie))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""How many frames are localised in a second, on one core, from raw frames to rows?
+
+    python benchmarks/pipeline_rate.py [--sizes 128 256 ...] [--repeats N] [--background=-30:0] [--quick] [--cold]
+
+The workload of `workload.py` at each frame size. Prints one JSON line: for each size the median rate of `repeats` runs in
+frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array, and the largest memory that one run added. With
+--cold also the time from a new process with an empty cache to the first result, and once more with the cache filled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numba
+import numpy as np
+import psutil
+from workload import Workload, series
+
+from fitting import analyse
+
+_PIXELS = 25_000_000  # in one run: 380 frames of 256², 6 of 2048²
+_FEWEST = 45
+_START = """
+import time; start = time.perf_counter()
+import sys; sys.path.insert(0, {folder!r})
+from workload import Workload, series
+from fitting import analyse
+work = Workload(frames=40, size_px=64)
+analyse(series(work)[0], {{}}, work.metadata)
+print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    arguments = _arguments()
+    sizes, repeats = ([64], 2) if arguments.quick else (arguments.sizes, arguments.repeats)
+    result: dict[str, Any] = {
+        "benchmark": "pipeline_rate",
+        "background": arguments.background,
+        "repeats": repeats,
+    }
+    settings = {"background": arguments.background or None, "roi_half_size": 3}
+    for size in sizes:
+        result[f"{size}x{size}"] = _measure(size, settings, repeats, arguments.quick)
+    if arguments.cold:
+        result["first_start_s"], result["later_start_s"] = _cold_starts()
+    result["machine"] = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    result["versions"] = {
+        "python": platform.python_version(),
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }
+    print(json.dumps(result))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[128, 256, 512, 1024, 2048], help="sides of a frame"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="runs, of which the median counts")
+    parser.add_argument("--background", default="-30:0", help='frames of the background; "" for none')
+    parser.add_argument("--cold", action="store_true", help="measure the first start too")
+    parser.add_argument("--quick", action="store_true", help="only show that the script works")
+    return parser.parse_args()
+
+
+def _measure(size: int, settings: dict[str, object], repeats: int, quick: bool) -> dict[str, float]:
+    frames = 20 if quick else max(_FEWEST, _PIXELS // size**2)
+    work = Workload(frames=min(frames, 40 if size > 512 else frames), size_px=size)
+    images, truth = series(work)
+    images = np.concatenate([images] * -(-frames // len(images)))[:frames]
+    analyse(images[:35], settings, work.metadata)
+    with _PeakMemory() as memory:
+        analysis = analyse(images, settings, work.metadata)
+    times = [_time(lambda: analyse(images, settings, work.metadata)) for _ in range(repeats)]
+    target = np.zeros(images.shape[1:], np.float32)
+    copying = [_time(lambda: _copy(images, target)) for _ in range(repeats)]
+    return {
+        "frames": frames,
+        "frames_per_s": round(frames / median(times), 1),
+        "mpx_per_s": round(images.size / median(times) / 1e6, 1),
+        "localisations_per_s": round(len(analysis.rows) / median(times)),
+        "share_of_copy_pace": round(median(copying) / median(times), 4),
+        "peak_mb": round(memory.peak / 1e6, 1),
+        "rows_per_molecule": round(len(analysis.rows) / (len(truth["frame"]) * frames / work.frames), 4),
+    }
+
+
+def _time(action: Any) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def _copy(images: Any, target: Any) -> None:
+    for image in images:
+        np.copyto(target, image)
+
+
+class _PeakMemory:
+    """The most resident memory above that at entry, looked at every 2 ms."""
+
+    def __enter__(self) -> _PeakMemory:
+        self._process = psutil.Process()
+        self._before = self._process.memory_info().rss
+        self.peak = 0
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.002):
+            self.peak = max(self.peak, self._process.memory_info().rss - self._before)
+
+
+def _cold_starts() -> tuple[float, float]:
+    code = _START.format(folder=str(Path(__file__).parent))
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+        first, later = (
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+            )
+            for _ in range(2)
+        )
+    return round(float(first.stdout), 2), round(float(later.stdout), 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline_rate.py [--sizes 128 256 ...] [--repeats N] [--background=-30:0] [--quick] [--cold]
 
-The workload of `workload.py` at each frame size. Prints one JSON line: for each size the median rate of `repeats` runs in
+Processor time, so that other work on the machine counts little. The workload of `workload.py` at each frame size. Prints one JSON line: for each size the median rate of `repeats` runs in
 frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array, and the largest memory that one run added. With
 --cold also the time from a new process with an empty cache to the first result, and once more with the cache filled.
 """
@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import numba
 import numpy as np
@@ -101,9 +101,9 @@ def _measure(size: int, settings: dict[str, object], repeats: int, quick: bool) 
 
 
 def _time(action: Any) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     action()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _copy(images: Any, target: Any) -> None:
@@ -114,7 +114,7 @@ def _copy(images: Any, target: Any) -> None:
 class _PeakMemory:
     """The most resident memory above that at entry, looked at every 2 ms."""
 
-    def __enter__(self) -> _PeakMemory:
+    def __enter__(self) -> Self:
         self._process = psutil.Process()
         self._before = self._process.memory_info().rss
         self.peak = 0

@@ -12,7 +12,7 @@ from fitting import mle, wls
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
-from fitting.rois import fill_blanks
+from fitting.rois import fill_blanks, pack
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,6 +39,7 @@ ESTIMATORS = {
     "wls": Estimator(wls.fit_blocks, wls.PARAMETERS, wls.COVARIANCES, np.float32(0.0)),
 }
 
+_TOGETHER = 2048  # ROIs packed and fitted at a time: they stay in the processor's cache
 _NAMES = ("x_px", "y_px", "photons", "background", "sigma_px")
 FIT_DTYPE = np.dtype(
     [(name, "<f4") for name in _NAMES]
@@ -145,10 +146,14 @@ def fit_rois(
     sigma_px = _options(model, estimator, options)
     images, noise, known = _images(rois, variance, background)
     number, side = images.shape[:2]
-    width_px = sigma_px or max(side / 5.4, 0.6)
-    data, extra = _arranged(estimator, images, noise, known)
-    found = estimate(estimator, _in_lanes(data), _in_lanes(extra), number, side, width_px)
-    return _as_table(found, estimator, (side - 1) / 2)
+    table = np.zeros(number, FIT_DTYPE)
+    data, extra = np.empty((2, min(_TOGETHER, -(-number // LANES) * LANES) * side * side), np.float32)
+    for first in range(0, number, _TOGETHER):
+        part = min(_TOGETHER, number - first)
+        pack(images, noise, known, estimator == "wls", first, part, data, extra)
+        found = estimate(estimator, data, extra, part, side, sigma_px or max(side / 5.4, 0.6))
+        _fill_table(table[first : first + part], found, estimator, (side - 1) / 2)
+    return table
 
 
 def _options(model: str, estimator: str, options: dict[str, float]) -> float | None:
@@ -170,41 +175,28 @@ def _options(model: str, estimator: str, options: dict[str, float]) -> float | N
 def _images(
     rois: npt.ArrayLike, variance: npt.ArrayLike | None, background: npt.ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The ROIs, their variance and their background; the last two with length 1 along the axes on which they do not vary."""
     images = np.asarray(rois)
     if images.dtype.kind not in "uif":
         raise InvalidFrames(f"ROIs must be numbers, not {images.dtype}")
     if images.ndim != 3 or images.shape[1] != images.shape[2] or not 3 <= images.shape[1] <= 101:
         raise InvalidFrames(f"ROIs must be square images of 3 to 101 px, shape (k, s, s), not {images.shape}")
-    given = [np.asarray(0.0 if value is None else value, np.float32) for value in (variance, background)]
-    try:
-        noise, known = (np.broadcast_to(value, images.shape) for value in given)
-    except ValueError:
-        raise InvalidFrames(f"variance and background must fit ROIs of shape {images.shape}") from None
-    return images.astype(np.float32), noise, known
+    given = [np.asarray(0.0 if value is None else value) for value in (variance, background)]
+    for value in given:
+        fits = value.ndim <= 3 and all(
+            a in (1, b) for a, b in zip(value.shape[::-1], images.shape[::-1], strict=False)
+        )
+        if not fits or value.dtype.kind not in "uif":
+            raise InvalidFrames(
+                f"variance and background must be numbers that fit ROIs of shape {images.shape}"
+            )
+    noise, known = (value.reshape((1,) * (3 - value.ndim) + value.shape) for value in given)
+    with np.errstate(over="ignore"):
+        whole, noise, known = (np.array(value, np.float32, order="C") for value in (images, noise, known))
+    return whole, noise, known
 
 
-def _arranged(
-    estimator: str, images: FloatArray, noise: FloatArray, known: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    good = np.isfinite(images) & np.isfinite(noise) & (noise >= 0) & np.isfinite(known)
-    if estimator == "mle":
-        shifted = np.maximum(np.where(good, images + noise, 0), 0)
-        return np.where(good, shifted, mle.UNKNOWN), np.where(good, known + noise, mle.UNKNOWN)
-    signal = np.where(good, images - known, 0)
-    spread = np.sqrt(np.where(good, noise + np.maximum(images, 1) + 1, 1))
-    return signal, np.where(good, 1 / spread, 0).astype(np.float32)
-
-
-def _in_lanes(images: FloatArray) -> FloatArray:
-    number, pixels = len(images), images.shape[1] * images.shape[2]
-    blocks = -(-number // LANES)
-    padded = np.zeros((blocks * LANES, pixels), np.float32)
-    padded[:number] = images.reshape(number, pixels)
-    return np.ascontiguousarray(padded.reshape(blocks, LANES, pixels).transpose(0, 2, 1)).ravel()
-
-
-def _as_table(found: Estimates, estimator: str, middle: float) -> npt.NDArray[np.void]:
-    table = np.zeros(len(found.theta), FIT_DTYPE)
+def _fill_table(table: npt.NDArray[np.void], found: Estimates, estimator: str, middle: float) -> None:
     values: npt.NDArray[np.floating] = found.theta
     variances: npt.NDArray[np.floating] = found.covariance
     if estimator == "wls":
@@ -215,7 +207,6 @@ def _as_table(found: Estimates, estimator: str, middle: float) -> npt.NDArray[np
     table["log_likelihood"] = -0.5 * found.quality[:, 0]
     table["iterations"] = found.quality[:, 2]
     table["status"] = found.quality[:, 3]
-    return table
 
 
 def photons_from(found: Estimates) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

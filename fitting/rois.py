@@ -122,3 +122,55 @@ def fill_blanks(data: Any, extra: Any, number: int, side: int, blank: Any) -> No
         for pixel in range(side * side):
             data[to + pixel * LANES] = blank
             extra[to + pixel * LANES] = blank
+
+
+@kernel
+def pack(
+    images: Any,
+    variance: Any,
+    background: Any,
+    weighted: bool,
+    first: int,
+    number: int,
+    data: Any,
+    extra: Any,
+) -> None:
+    """Put `number` ready-made ROIs, from `first` on, side by side.
+
+    Parameters
+    ----------
+    images : (k, s, s) float32 array
+        Photo-electrons.
+    variance, background : (k or 1, s or 1, s or 1) float32 arrays
+        Read-noise variance [e⁻²] and known background [e⁻].
+    """
+    side = images.shape[1]
+    for k in range(number):
+        roi, v, b = (
+            images[first + k],
+            variance[at_row(variance, first + k)],
+            background[at_row(background, first + k)],
+        )
+        to = k // LANES * side * side * LANES + k % LANES
+        for y in range(side):
+            noise, known = v[at_row(v, y)], b[at_row(b, y)]
+            for x in range(side):
+                _put(
+                    roi[y, x], noise[x if noise.shape[0] > 1 else 0], known[x if known.shape[0] > 1 else 0],
+                    weighted, data, extra, to,
+                )  # fmt: skip
+                to += LANES
+
+
+@device
+def _put(value: Any, variance: Any, background: Any, weighted: bool, data: Any, extra: Any, to: int) -> None:
+    good = abs(value) < 1e20 and 0 <= variance < 1e12 and abs(background) < 1e20
+    if not good:
+        data[to] = np.float32(0.0) if weighted else UNKNOWN
+        extra[to] = np.float32(0.0) if weighted else UNKNOWN
+    elif weighted:
+        data[to] = value - background
+        extra[to] = np.float32(1.0) / np.sqrt(variance + max(value, np.float32(1.0)) + np.float32(1.0))
+    else:
+        data[to] = max(value + variance, np.float32(0.0))
+        extra[to] = background + variance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
 _UNNAMED: Final = "unnamed"
+_DEEPEST: Final = 32
 
 
 @dataclass
@@ -104,6 +106,8 @@ class Submissions:
         )
 
     async def _draft(self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
+        _check_encodable("analysis", analysis)
+        _check_encodable("metadata", metadata)
         located = await self._source.locate(series)
         if located.facts.frames == 0:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
@@ -164,6 +168,24 @@ def _named(check: Callable[[], T]) -> T:
         raise Invalid(str(error), field="metadata", keys=list(error.keys)) from error
     except FittingError as error:
         raise Invalid(str(error), field="analysis") from error
+
+
+def _check_encodable(name: str, values: Mapping[str, Any]) -> None:
+    """Refuse what could not be written down: lone surrogates, or nesting beyond all sense."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+        deepest = _depth(values)
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise Invalid(f"{name}: holds what cannot be written down: {error}", field=name) from error
+    if deepest > _DEEPEST:
+        raise Invalid(f"{name}: is nested more than {_DEEPEST} deep", field=name)
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return 1 + max(map(_depth, inner), default=0)
+    return 0
 
 
 def _analysed_range(draft: Draft) -> tuple[int, int]:

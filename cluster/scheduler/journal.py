@@ -208,13 +208,13 @@ class Journal:
             self._at("before commit")
             self._connection.execute("COMMIT")
             self._at("committed")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, OverflowError) as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             logger.warning("the journal could not be written: %s", error)
-            if isinstance(error, sqlite3.IntegrityError) and statement is not None:
-                return statement.key, Internal(f"the journal refuses {statement.key}: {error}")
-            return None, _translated(error, self.folder)
+            if isinstance(error, sqlite3.OperationalError) or statement is None:
+                return None, _translated(error, self.folder)
+            return statement.key, Internal(f"the journal refuses {statement.key}: {error}")
         return None, None
 
     def _answer(self, read: _Read) -> None:
@@ -267,7 +267,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
 
 
-def _translated(error: sqlite3.Error, folder: Path) -> ClusterError:
+def _translated(error: Exception, folder: Path) -> ClusterError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return OutOfSpace(f"the disk is full: the journal in {folder} could not be written")

@@ -221,3 +221,13 @@ async def test_metadata_that_json_cannot_hold_do_not_break_the_job(hands: Any) -
     for job in (await hands.http.get("/api/v1/jobs")).json()["jobs"]:
         assert (await hands.http.get(f"/api/v1/jobs/{job['id']}")).status_code == 200
         assert (await hands.http.get(f"/api/v1/jobs/{job['id']}/spec")).status_code == 200
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "[" * 40 + "]" * 40, "[" * 3000 + "]" * 3000])
+async def test_metadata_that_cannot_be_written_down_are_refused(hands: Any, value: str) -> None:
+    body = '{"series": "day 1/cells.tif", "metadata": {"odd": ' + value + "}}"
+
+    reply = await hands.http.post("/api/v1/jobs", content=body, headers={"content-type": "application/json"})
+
+    assert reply.status_code == 400
+    assert (await hands.http.get("/api/v1/jobs")).json()["jobs"] == []

@@ -339,3 +339,15 @@ def test_a_forgotten_job_leaves_no_lease_behind(core: Scheduler, order: Order) -
     assert core.workers["ann"].held == {}
     with pytest.raises(NotFound):
         core.job("job")
+
+
+def test_a_restored_lease_begins_its_term_anew_and_is_no_straggler(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=50))
+    task, job = core.lease("ann", 1, now=0.0).records
+    restarted = Scheduler(core.rules)
+    restarted.register(WorkerOrder("bob", frozenset({"LatGaussFitFR"})), now=500.0)
+
+    restarted.restore([job, task], now=500.0)  # type: ignore[list-item]
+
+    assert restarted.lease("bob", 1, now=529.0).value == []
+    assert lease(restarted, "bob", now=530.0).attempt == 2

@@ -80,8 +80,9 @@ async def test_a_full_disk_is_said_and_nothing_is_lost_once_there_is_room(journa
     assert len(await journal.read(load_admitted)) == 10
 
 
-async def test_a_statement_that_contradicts_the_journal_fails_alone(journal: Journal) -> None:
-    wrong = Statement(("wrong",), "INSERT INTO dataservers VALUES (?, NULL)", ("x",))
+@pytest.mark.parametrize("info", [None, "\ud800", 1 << 80])
+async def test_a_statement_that_the_journal_cannot_take_fails_alone(journal: Journal, info: object) -> None:
+    wrong = Statement(("wrong",), "INSERT INTO dataservers VALUES (?, ?)", ("x", info))
 
     outcomes = await asyncio.gather(
         journal.write([wrong]), journal.write([dataserver_statement(server(1))]), return_exceptions=True

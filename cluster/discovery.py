@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from cluster.errors import ClusterError, Conflict, NotFound, Unavailable
-from cluster.protocol import PROTOCOL_VERSION, SERVICE_TYPE, Identity
+from cluster.protocol import SERVICE_TYPE, Identity
 from cluster.transport import linked
 
 if TYPE_CHECKING:
@@ -358,8 +358,3 @@ def choose(
     if not 0 <= picked < len(named):
         raise Conflict(f"there is no choice {picked + 1} among {listing}")
     return named[picked]
-
-
-def speaks_our_protocol(found: Found) -> bool:
-    """Return whether a cluster speaks the protocol of this version."""
-    return found.protocol == PROTOCOL_VERSION

@@ -42,7 +42,10 @@ class Workspace(NamedTuple):
 def make_workspace(width: int, filters: Filters) -> Workspace:
     """Rows for frames of `width` px."""
     reach = len(filters.high) - 1
-    stride = max(_STRIP, -(-width // LANES) * LANES)
+    strips = -(-width // _STRIP)
+    stride = (
+        strips + 1 - strips % 2
+    ) * _STRIP  # odd: rows of a power of two would share few places in the cache
     side = stride + 2 * _side(reach)
     return Workspace(
         signal=np.zeros((BAND + 2 * reach) * stride, np.float32),
@@ -109,7 +112,7 @@ def find_peaks(
     for y0 in range(0, height, BAND):
         rows = min(BAND, height - y0)
         _fill_signal(frame, level, per_frame, law, work.signal, work.stride, reach, y0, rows)
-        _filter_columns(work.signal, work.low, work.high, filters, work.stride, reach, rows)
+        _filter_columns(work.signal, work.low, work.high, filters, work.stride, reach, width, rows)
         _mirror_sides(work.low, work.high, work.stride, reach, width, rows)
         for row in range(rows):
             y = y0 + row
@@ -182,14 +185,13 @@ def _noise_row(raw: Any, law: Any, y: int, gain_y: Any, gain_x: Any, out: Any) -
 
 @device
 def _filter_columns(
-    signal: Any, low: Any, high: Any, filters: Any, stride: int, reach: int, rows: int
+    signal: Any, low: Any, high: Any, filters: Any, stride: int, reach: int, width: int, rows: int
 ) -> None:
     """Both Gaussians along y, 64 columns at a time."""
     side = (reach + LANES - 1) // LANES * LANES
     length = stride + 2 * side
     near = filters.low.shape[0]
-    for strip in range(0, stride, _STRIP):
-        x = min(strip, stride - _STRIP)
+    for x in range(0, width, _STRIP):
         for row in range(rows):
             at = (row + reach) * stride + x
             weight, wide = filters.low[0], filters.high[0]
@@ -230,9 +232,11 @@ def _mirror_sides(low: Any, high: Any, stride: int, reach: int, width: int, rows
     for row in range(rows):
         at = row * (stride + 2 * side) + side
         for k in range(1, reach + 1):
-            left, right = at + mirror(-k, width), at + mirror(width - 1 + k, width)
-            low[at - k], low[at + width - 1 + k] = low[left], low[right]
-            high[at - k], high[at + width - 1 + k] = high[left], high[right]
+            left, right = (
+                (k - 1, width - k) if k <= width else (mirror(-k, width), mirror(width - 1 + k, width))
+            )
+            low[at - k], low[at + width - 1 + k] = low[at + left], low[at + right]
+            high[at - k], high[at + width - 1 + k] = high[at + left], high[at + right]
 
 
 @device
@@ -241,8 +245,7 @@ def _filter_row(work: Any, filters: Any, reach: int, row: int, width: int) -> No
     side = (reach + LANES - 1) // LANES * LANES
     at = row * (work.stride + 2 * side) + side
     to = (row + 2) * (work.stride + 2 * LANES) + LANES
-    for strip in range(0, work.stride, _STRIP):
-        x = min(strip, work.stride - _STRIP)
+    for x in range(0, width, _STRIP):
         a0, a1, a2, a3 = _along_x(work.low, at + x, filters.low)
         b0, b1, b2, b3 = _along_x(work.high, at + x, filters.high)
         r0, r1, r2, r3 = a0 - b0, a1 - b1, a2 - b2, a3 - b3

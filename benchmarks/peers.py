@@ -17,7 +17,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def main() -> None:
             reports.append({**report, **common})
             say(reports[-1], options.out)
     if options.page:
-        write_page(options.page, reports, command())
+        write_page(options.page, reports, command(options))
 
 
 def parse() -> argparse.Namespace:
@@ -100,7 +100,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smappy", metavar="BIN_DIR", help="folder of the interpreter that has smappy-smlm")
     parser.add_argument("--pyme", metavar="PYTHON", help="interpreter that has python-microscopy")
     parser.add_argument(
-        "--frames", type=int, default=500, help="of the whole pipeline (PYME gets at most 120)"
+        "--frames", type=int, default=500, help="of the whole pipeline (PYME gets the first 120)"
     )
     parser.add_argument("--rois", type=int, default=ROIS, help="of the fit alone")
     parser.add_argument("--repeat", type=int, default=5, help="turns; figures are their medians")
@@ -162,7 +162,7 @@ def fit_only(stage: Stage, side: int) -> dict[str, Any]:
         OURS: (OURS, {"estimator": "mle", "sigma_px": work.sigma_px}),
         "Picasso gaussmle-spherical": ("picasso", {"spherical": True, "eps": 1e-3}),
         "Picasso gaussmle": ("picasso", {"spherical": False, "eps": 1e-3}),
-        "SMAPpy Gauss free sigma": ("smappy", {"sigma_px": work.sigma_px}),
+        "SMAPpy": ("smappy", {"sigma_px": work.sigma_px}),
     }
     contenders = [
         Contender(f"{name} {side}", stage.runners[runner], "fit", path, options)
@@ -196,78 +196,47 @@ def spread(found: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], bound
 def pipeline(stage: Stage) -> dict[str, Any]:
     work = Workload(frames=stage.frames)
     frames, truth = series(work)
-    path, short = stage.save("frames", frames), stage.save("frames_short", frames[: PYME_FIRST + PYME_FRAMES])
-    metadata, psf_nm = work.metadata, work.sigma_px * PIXEL_NM
-    pyme = {
-        "Analysis.FitModule": "LatGaussFitFR",
-        "Analysis.DetectionThreshold": 1.0,
-        "Analysis.DebounceRadius": 5,
-        "Analysis.BGRange": [-PYME_FIRST, 0],
-        "Analysis.PSFSigmaGuess": psf_nm,
-    }
-    tasks: dict[str, tuple[str, Path, dict[str, Any]]] = {
-        OURS: (
-            OURS,
-            path,
-            {
-                "analysis": {"background": f"-{PYME_FIRST}:0", "roi_half_size": 3, "psf_sigma_nm": psf_nm},
-                "metadata": metadata,
-            },
-        ),
-        "Picasso gaussmle-spherical": (
-            "picasso",
-            path,
-            {
-                "box": 7,
-                "min_net_gradient": 1000,
-                "method": "gaussmle-spherical",
-                "eps": 1e-3,
-                "camera": CAMERA_PICASSO,
-            },
-        ),
-        "Picasso gausslq-spherical": (
-            "picasso",
-            path,
-            {
-                "box": 7,
-                "min_net_gradient": 1000,
-                "method": "gausslq-spherical",
-                "eps": None,
-                "camera": CAMERA_PICASSO,
-            },
-        ),
-        "SMAPpy smappy-fit": (
-            "smappy",
-            path,
-            {"roi": 7, "sigma_px": work.sigma_px, "cutoff": 2.5, "camera": CAMERA_SMAPPY},
-        ),
-        "PYME LatGaussFitFR 7×7": (
-            "pyme",
-            short,
-            {
-                "first_frame": PYME_FIRST,
-                "metadata": metadata,
-                "analysis": {**pyme, "Analysis.ROISize": 3},
-            },
-        ),
-        "PYME LatGaussFitFR 11×11": (
-            "pyme",
-            short,
-            {"first_frame": PYME_FIRST, "metadata": metadata, "analysis": {**pyme, "Analysis.ROISize": 5}},
-        ),
-    }
+    data = {OURS: stage.save("frames", frames)}
+    data["pyme"] = stage.save("frames_pyme", frames[: PYME_FIRST + PYME_FRAMES])
     contenders = [
-        Contender(name, stage.runners[runner], "pipeline", data, options)
-        for name, (runner, data, options) in tasks.items()
+        Contender(name, stage.runners[runner], "pipeline", data.get(runner, data[OURS]), options)
+        for name, (runner, options) in pipelines(work).items()
         if runner in stage.runners
     ]
     take_turns(contenders, stage.repeat)
     return {
         "question": "How many frames does each localise in a second, and how well?",
         "name": "pipeline",
-        "workload": {**vars(replace(work)), "emitters": work.emitters},
+        "workload": {**vars(work), "emitters": work.emitters},
         **compared(contenders, "frames", lambda contender: scored(contender, truth)),
     }
+
+
+def pipelines(work: Workload) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return every way to localise the workload: the runner, and what it is told."""
+    given = {"metadata": work.metadata}
+    ours = {"roi_half_size": 3, "psf_sigma_nm": work.sigma_px * PIXEL_NM}
+    picasso = {"box": 7, "min_net_gradient": 1000, "camera": CAMERA_PICASSO}
+    smappy = {"roi": 7, "sigma_px": work.sigma_px, "cutoff": 2.5, "camera": CAMERA_SMAPPY}
+    pyme = {
+        "Analysis.FitModule": "LatGaussFitFR",
+        "Analysis.DetectionThreshold": 1.0,
+        "Analysis.DebounceRadius": 5,
+        "Analysis.BGRange": [-PYME_FIRST, 0],
+        "Analysis.PSFSigmaGuess": work.sigma_px * PIXEL_NM,
+    }
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        OURS: (OURS, {**given, "analysis": {**ours, "background": f"-{PYME_FIRST}:0"}}),
+        "ours, no background": (OURS, {**given, "analysis": {**ours, "background": "0:0"}}),
+        "Picasso gaussmle-spherical": ("picasso", {**picasso, "method": "gaussmle-spherical", "eps": 1e-3}),
+        "Picasso gausslq-spherical": ("picasso", {**picasso, "method": "gausslq-spherical", "eps": None}),
+        "SMAPpy": ("smappy", smappy),
+    }
+    for half_size in (3, 5):
+        side = 2 * half_size + 1
+        told = {**given, "first_frame": PYME_FIRST, "analysis": {**pyme, "Analysis.ROISize": half_size}}
+        ways[f"PYME LatGaussFitFR {side}×{side}"] = ("pyme", told)
+    return ways
 
 
 def scored(contender: Contender, truth: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -322,8 +291,12 @@ def say(report: dict[str, Any], out: Path | None) -> None:
             file.write(line + "\n")
 
 
-def command() -> str:
-    return " ".join(["python", *(word if " " not in word else f'"{word}"' for word in sys.argv)])
+def command(options: argparse.Namespace) -> str:
+    """Return the command that measures the same; where each peer lives is nobody else's business."""
+    words = ["python benchmarks/peers.py", f"--frames {options.frames}", f"--repeat {options.repeat}"]
+    places = {"picasso": "PYTHON", "smappy": "BIN_DIR", "pyme": "PYTHON"}
+    words += [f"--{name} {place}" for name, place in places.items() if getattr(options, name)]
+    return " ".join(words)
 
 
 if __name__ == "__main__":

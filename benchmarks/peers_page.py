@@ -12,7 +12,7 @@ core and take turns; a figure is the median of {repeat} turns. Imports and first
 rates. "CPU" is processor time, which does not grow when something else uses the machine; where wall time and CPU
 time tell different stories, believe CPU time.
 
-- Machine: {cpu}, {cores} cores, {system}; load average at the start {load}.
+- Machine: {cpu}, {cores} cores, {system}; load averages {load}.
 - Commit {commit}. {versions}.
 - Command: `{command}`
 """
@@ -20,8 +20,8 @@ time tell different stories, believe CPU time.
 _WORKLOAD = """## The whole pipeline
 
 {frames} frames of {size_px} × {size_px} px in memory, {emitters} molecules in each, {photons:g} photons, {background:g} background photons/px, sigma
-{sigma_px:g} px, pixels of 100 nm, no read noise; molecules at least {border_px:g} px from the edge. Background `-30:0` for us and for
-PYME; Picasso and SMAPpy subtract no temporal background. Each program detects with a threshold at which it finds all it can without
+{sigma_px:g} px, pixels of 100 nm, no read noise; molecules at least {border_px:g} px from the edge. Background `-30:0` for us (but in the second
+row) and for PYME; Picasso and SMAPpy subtract no temporal background. ROIs are 7 × 7 px where nothing else is said. Each program detects with a threshold at which it finds all it can without
 false ones. RMSE is per axis; "isolated" molecules have no other within 1.5 µm. The CRLB is {bound:.2f} nm.
 """
 
@@ -37,7 +37,7 @@ Seconds to import each program; then of its first whole pipeline, beside a later
 installation and then kept on disk; the rest of Picasso is compiled at every start.
 """
 
-_NAMES = {"ours": "**clusterofone**"}
+_NAMES = {"ours": "**clusterofone**", "ours, no background": "clusterofone, no background"}
 _Report = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ def _versions(report: _Report) -> str:
         for name, number in versions.items()
         if name in ("clusterofone", "picassosr", "smappy-smlm", "python-microscopy")
     }
-    missing = [f"{name} was not measured" for name in report["left_out"]]
+    missing = [f"{name} not measured" for name in report["left_out"]]
     return ", ".join([*(f"{name} {number}" for name, number in named.items()), *missing])
 
 

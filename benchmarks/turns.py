@@ -48,9 +48,7 @@ class Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env=os.environ
-            | dict.fromkeys(_ONE_THREAD, "1")
-            | {"PYTHONWARNINGS": "ignore"},  # printing them takes time
+            env=os.environ | dict.fromkeys(_ONE_THREAD, "1"),
         )
         hello = self._answer()
         self.import_s: float = hello["import_s"]

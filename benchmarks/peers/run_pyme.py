@@ -9,6 +9,7 @@ STARTED = time.perf_counter()
 import itertools  # noqa: E402
 import sys  # noqa: E402
 import types  # noqa: E402
+import warnings  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -66,4 +67,5 @@ def _serve_frames(frames: Any) -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # one for each frame otherwise, and printing takes time
     serve(STARTED, ("python-microscopy", "numpy", "scipy"), {"pipeline": pipeline})

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from cluster.protocol import (
 from cluster.scheduler.blobs import Blob, Blobs
 from cluster.scheduler.core import Counts, Decided, TaskLease, WorkerOrder
 from cluster.scheduler.entries import ResultRow, result_statement
+from cluster.scheduler.journal import Statement
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import State
 from fitting.localisations import FrameStatus
@@ -132,45 +133,28 @@ class WorkerDesk:
         core, now = self._state.core, self._state.clocks.now
         core.worker(worker_id)
         if core.check(job_id, task_id, attempt) == "already":
-            decided = core.lease(worker_id, wanted, now=now())
-            return Committed(outcome="already", next=await self._granted(worker_id, decided))
+            return await self._already(worker_id, wanted)
         sheet, bounds = self._state.job(job_id).sheet, core.job(job_id).bounds(task_id)
         result = await asyncio.to_thread(_received, body, sha256, sheet, bounds)
         blob = await self._stored(sheet, task_id, attempt, body)
-        counts, failures = _counts(result), _failures(result)
-        try:
-            first = core.commit(worker_id, job_id, task_id, attempt, counts, now=now())
+        try:  # while the bytes went to the disk, another attempt may have come in, or the job may have ended
+            decided = core.commit(worker_id, job_id, task_id, attempt, _counts(result), now=now())
         except ClusterError:
             self._blobs.drop(blob)
             raise
-        if first.value == "already":
-            return Committed(outcome="already", next=[])
-        if sheet.kind == "preview":
-            self.previews.setdefault(job_id, {})[task_id] = result
-        known = self._state.job(job_id)
-        known.progress.note_commit(now(), bounds[1] - bounds[0])
-        self._state.note_failures(job_id, failures)
-        row = ResultRow(
-            job_id=job_id,
-            task_id=task_id,
-            attempt=attempt,
-            sha256=sha256,
-            first_row=core.job(job_id).tally.rows - counts.rows,
-            rows=counts.rows,
-            blob=blob,
-            reasons=failures,
-            cpu=self._state.cards[worker_id].cpu,
-        )
+        if decided.value == "already":
+            return await self._already(worker_id, wanted)
+        statements = self._note_result(worker_id, sheet, task_id, attempt, result, sha256, blob)
         more = core.lease(worker_id, wanted, now=now())
-        both = Decided(more.value, (*first.records, *more.records))
-        leases = await self._granted(worker_id, both, row if sheet.kind == "localise" else None)
+        both = Decided(more.value, (*decided.records, *more.records))
+        leases = await self._granted(worker_id, both, statements)
         logger.info(
             "task %s/%s committed attempt=%s rows=%s s=%.2f",
             job_id,
             task_id,
             attempt,
-            counts.rows,
-            counts.seconds,
+            len(result.rows),
+            result.seconds,
         )
         return Committed(outcome="committed", next=leases)
 
@@ -211,12 +195,47 @@ class WorkerDesk:
             if (card := self._state.cards.get(worker.worker_id)) is not None
         ]
 
+    async def _already(self, worker_id: str, wanted: int) -> Committed:
+        """Answer a commit that was made before, once that is on the disk."""
+        decided = self._state.core.lease(worker_id, wanted, now=self._state.clocks.now())
+        return Committed(outcome="already", next=await self._granted(worker_id, decided))
+
+    def _note_result(
+        self,
+        worker_id: str,
+        sheet: Sheet,
+        task_id: int,
+        attempt: int,
+        result: TaskResult,
+        sha256: str,
+        blob: Blob,
+    ) -> list[Statement]:
+        """Remember an accepted result, and return what must be journaled of it beside the core's records."""
+        job_id, failures = sheet.job_id, _failures(result)
+        self._state.job(job_id).progress.note_commit(self._state.clocks.now(), result.stop - result.start)
+        self._state.note_failures(job_id, failures)
+        if sheet.kind == "preview":
+            self.previews.setdefault(job_id, {})[task_id] = result
+            return []
+        row = ResultRow(
+            job_id=job_id,
+            task_id=task_id,
+            attempt=attempt,
+            sha256=sha256,
+            first_row=self._state.core.job(job_id).tally.rows - len(result.rows),
+            rows=len(result.rows),
+            blob=blob,
+            reasons=failures,
+            cpu=self._state.cards[worker_id].cpu,
+        )
+        return [result_statement(row)]
+
     async def _granted(
-        self, worker_id: str, decided: Decided[list[TaskLease]], row: ResultRow | None = None
+        self, worker_id: str, decided: Decided[list[TaskLease]], also: Sequence[Statement] = ()
     ) -> list[Lease]:
         """Return the leases once they are durable; on a disk that refuses, the worker never had them."""
         try:
-            leases = await self._state.settled(decided, [] if row is None else [result_statement(row)])
+            leases = await self._state.settled(decided, also)
         except ClusterError:
             for lease in decided.value:
                 self._hand_back(worker_id, lease)

@@ -294,6 +294,7 @@ def say(report: dict[str, Any], out: Path | None) -> None:
 def command(options: argparse.Namespace) -> str:
     """Return the command that measures the same; where each peer lives is nobody else's business."""
     words = ["python benchmarks/peers.py", f"--frames {options.frames}", f"--repeat {options.repeat}"]
+    words += [f"--rois {options.rois}"] if options.rois != ROIS else []
     places = {"picasso": "PYTHON", "smappy": "BIN_DIR", "pyme": "PYTHON"}
     words += [f"--{name} {place}" for name, place in places.items() if getattr(options, name)]
     return " ".join(words)

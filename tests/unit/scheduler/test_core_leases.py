@@ -237,6 +237,15 @@ def test_a_failure_report_of_an_attempt_that_no_longer_counts_is_passed_over(
     assert isinstance(core.job("job").state(0), Leased)
 
 
+def test_a_worker_cannot_report_anothers_failure(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=50))
+    held = lease(core, "ann", now=0.0)
+
+    fail(core, "bob", held, "invalid", now=1.0)
+
+    assert isinstance(core.job("job").state(0), Leased)
+
+
 def test_a_worker_that_says_goodbye_hands_its_leases_back_at_once(core: Scheduler, order: Order) -> None:
     core.submit(order(frames=50))
     lease(core, "ann", now=0.0)

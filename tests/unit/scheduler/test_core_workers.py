@@ -193,6 +193,7 @@ def test_the_loss_of_one_of_two_attempts_leaves_the_other(core: Scheduler, order
     core.tick(now=30.0)
 
     assert [grant.worker for grant in core.job("job").leased[1].grants] == ["bob"]
+    assert core.keep_alive("bob", [("job", 1, 2)], now=31.0).value == []
 
 
 @pytest.mark.parametrize(

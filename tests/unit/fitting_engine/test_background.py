@@ -21,8 +21,9 @@ def test_a_running_sum_is_exact_however_the_window_got_there() -> None:
     present = (RNG.random(40) > 0.2).astype(np.uint8)
     sums, state = np.zeros((5, 7), np.int32), np.zeros(3, np.int64)
 
-    for _ in range(60):
-        start, stop = sorted(RNG.integers(0, 41, 2))
+    jumps = [sorted(RNG.integers(0, 41, 2)) for _ in range(60)]
+    steps = [(start, start + 8) for start in range(33)]
+    for start, stop in jumps + steps:
         _move(sums, state, stack, present, start, stop)
 
         used = stack[start:stop][present[start:stop] != 0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -67,15 +67,21 @@ class DataServers:
         self._seen = {key: entry for key, entry in self._seen.items() if now - entry[1] < _FORGET_S}
 
 
-Connect = Callable[[str], Any]
+Connect = Callable[[str, str], AbstractAsyncContextManager[Link]]
+
+
+def connected(url: str, token: str) -> AbstractAsyncContextManager[Link]:
+    """Give a link to a data server for the length of a block."""
+    return linked(url, token, timeout_s=_TIMEOUT_S)
 
 
 class RemoteSeries:
     """`SeriesSource` over HTTP, with the scheduler's own token."""
 
-    def __init__(self, servers: DataServers, token: str) -> None:
+    def __init__(self, servers: DataServers, token: str, connect: Connect = connected) -> None:
         self._servers = servers
         self._token = token
+        self._connect = connect
 
     async def locate(self, series: str) -> Located:
         """Ask every data server; the first that has the series says what it is."""
@@ -141,18 +147,16 @@ class RemoteSeries:
         last: ClusterError = Unavailable(f"the data server at {server.host} gave no address")
         for address in server.addresses:
             try:
-                async with self._linked(server, address) as link:
+                async with self._connect(_url(server, address), self._token) as link:
                     return await fetch(link)
             except TransientError as error:
                 last = error
         raise last
 
-    @asynccontextmanager
-    async def _linked(self, server: DataServerInfo, address: str) -> AsyncIterator[Link]:
-        host = f"[{address}]" if ":" in address else address
-        scheme = "https" if server.tls else "http"
-        async with linked(f"{scheme}://{host}:{server.port}", self._token, timeout_s=_TIMEOUT_S) as link:
-            yield link
+
+def _url(server: DataServerInfo, address: str) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"{'https' if server.tls else 'http'}://{host}:{server.port}"
 
 
 def _worst(problems: list[ClusterError], series: str) -> ClusterError:

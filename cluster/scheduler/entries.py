@@ -255,6 +255,11 @@ def load_failures(connection: sqlite3.Connection) -> Iterator[tuple[str, FailedF
             yield job_id, frames
 
 
+def load_cpus(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return which processors took part in which jobs."""
+    return connection.execute("SELECT DISTINCT job_id, cpu FROM results").fetchall()
+
+
 def results_by_task(
     connection: sqlite3.Connection, job_id: str, after_task: int, limit: int
 ) -> list[ResultRow]:

@@ -34,7 +34,7 @@ class Progress:
     output: str | None = None
     failed_frames: list[FailedFrames] = field(default_factory=list)
     commits: deque[tuple[float, int]] = field(default_factory=deque)
-    notes: list[str] = field(default_factory=list)
+    cpus: set[str] = field(default_factory=set)
 
     def note_commit(self, now: float, frames: int) -> None:
         """Count frames towards the rate."""
@@ -96,7 +96,7 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
         output=progress.output if state in TERMINAL else None,
         error=_error(job),
         failed_frames=failed_frames(job, progress)[:_LONGEST_LIST],
-        notes=[*sheet.notes, *progress.notes, *_present_notes(job)],
+        notes=[*sheet.notes, *_mixture_notes(progress), *_present_notes(job)],
         created=sheet.created,
         started=progress.started,
         finished=progress.finished,
@@ -147,6 +147,15 @@ def _error(job: CoreJob) -> str | None:
             return f"{job.tally.failed} of {job.order.total} frames failed; failed_frames says which and why"
         case _:
             return None
+
+
+def _mixture_notes(progress: Progress) -> list[str]:
+    if len(progress.cpus) < 2:
+        return []
+    kinds = ", ".join(sorted(progress.cpus))
+    return [
+        f"workers of different processors took part ({kinds}); the last digits may depend on who did what"
+    ]
 
 
 def _present_notes(job: CoreJob) -> list[str]:

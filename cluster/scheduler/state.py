@@ -121,6 +121,8 @@ class State:
         self.core.restore([*records, *saved, *tasks], now=self.clocks.now())
         for job_id, frames in self.journal.read_now(lambda db: list(entries.load_failures(db))):
             self.note_failures(job_id, [frames])
+        for job_id, cpu in self.journal.read_now(entries.load_cpus):
+            self.job(job_id).progress.cpus.add(cpu)
         for row in jobs:
             if isinstance(row.phase, Merging | Cancelling):
                 self.on_settled(row.sheet.job_id)

@@ -211,8 +211,10 @@ class WorkerDesk:
         blob: Blob,
     ) -> list[Statement]:
         """Remember an accepted result, and return what must be journaled of it beside the core's records."""
-        job_id, failures = sheet.job_id, _failures(result)
-        self._state.job(job_id).progress.note_commit(self._state.clocks.now(), result.stop - result.start)
+        job_id, failures, cpu = sheet.job_id, _failures(result), self._state.cards[worker_id].cpu
+        progress = self._state.job(job_id).progress
+        progress.note_commit(self._state.clocks.now(), result.stop - result.start)
+        progress.cpus.add(cpu)
         self._state.note_failures(job_id, failures)
         if sheet.kind == "preview":
             self.previews.setdefault(job_id, {})[task_id] = result
@@ -226,7 +228,7 @@ class WorkerDesk:
             rows=len(result.rows),
             blob=blob,
             reasons=failures,
-            cpu=self._state.cards[worker_id].cpu,
+            cpu=cpu,
         )
         return [result_statement(row)]
 

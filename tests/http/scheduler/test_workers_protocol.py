@@ -292,3 +292,15 @@ async def test_a_journal_on_a_full_disk_acknowledges_nothing_until_there_is_room
     assert len(taken.json()["next"]) == 1
     rows = await journal.read(lambda db: db.execute("SELECT count(*) FROM results").fetchone()[0])
     assert rows == 1
+
+
+async def test_a_job_done_by_different_processors_says_so(hands: Any) -> None:
+    ann, bob = await hands.register("ann"), await hands.register("bob", cpu="znver4")
+    job_id = await hands.submitted()
+    for worker in (ann, bob):
+        (lease,) = await hands.lease(worker)
+        await hands.commit(worker, lease)
+
+    (note,) = (await hands.job(job_id))["notes"]
+
+    assert "different processors took part (skylake, znver4)" in note

@@ -107,8 +107,8 @@ def find_peaks(
     height, width = frame.shape
     reach = filters.high.shape[0] - 1
     row_length = work.stride + 2 * LANES
-    found = 0
-    _clear(work.snr, 0, 2 * row_length)
+    found, top = np.int64(0), np.int64(0)  # numba would compile a function once more for a literal 0
+    _clear(work.snr, top, 2 * row_length)
     for y0 in range(0, height, BAND):
         rows = min(BAND, height - y0)
         _fill_signal(frame, level, per_frame, law, work.signal, work.stride, reach, y0, rows)
@@ -122,8 +122,8 @@ def find_peaks(
         if last:
             _clear(work.snr, (rows + 2) * row_length, row_length)
         found = _scan(work, y0, rows + 1 if last else rows, width, least_snr, peaks, peak_values, found)
-        _copy(work.band, 0, rows * row_length, 2 * row_length)
-        _copy(work.snr, 0, rows * row_length, 2 * row_length)
+        _copy(work.band, top, rows * row_length, 2 * row_length)
+        _copy(work.snr, top, rows * row_length, 2 * row_length)
     return found
 
 
@@ -149,7 +149,7 @@ def _fill_signal(
     if y0 == 0:
         first = 0
     else:
-        _copy(signal, 0, BAND * stride, 2 * reach * stride)
+        _copy(signal, np.int64(0), BAND * stride, 2 * reach * stride)
     for y in range(first, y0 + rows + reach):
         to = (y - y0 + reach) * stride
         if y < height:
@@ -330,7 +330,7 @@ def _describe(work: Any, at: int, length: int, y: int, x: int, values: Any) -> N
         dy = -1
     dx = best - at - dy * length
     values[0] = np.float32(y + dy) + _vertex(band, snr, best, length)
-    values[1] = np.float32(x + dx) + _vertex(band, snr, best, 1)
+    values[1] = np.float32(x + dx) + _vertex(band, snr, best, np.int64(1))
     values[2] = band[best]
     values[3] = np.sqrt(snr[at])
 

@@ -36,6 +36,7 @@ class Books:
         self.workers: dict[str, Worker] = {}
         self.open: dict[str, Job] = {}  # the jobs whose tasks may be leased
         self.shares = Shares()
+        self.no_straggler_before = 0.0  # when to look for slow tasks again
         self._sequence = 0
         self._next_expiry = math.inf
         self._records: list[Record] = []

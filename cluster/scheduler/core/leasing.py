@@ -53,27 +53,30 @@ def _another(books: Books, job: Job, state: Ready, now: float) -> bool:
 
 
 def _lease_straggler(books: Books, worker: Worker, now: float) -> TaskLease | None:
-    slow = [
-        (leased.grants[0].since, job, task_id, leased)
-        for job in books.open.values()
-        if books.able(job, worker, now)
-        for task_id, leased in job.leased.items()
-        if len(leased.grants) == 1 and _is_worth_doubling(books, job, task_id, leased, worker, now)
-    ]
-    if not slow:
+    """Double the task that is held longest among those that look stuck, and whose holder is another worker."""
+    if now < books.no_straggler_before:
         return None
-    _, job, task_id, leased = min(slow, key=lambda found: found[0])
-    return _grant(books, job, task_id, leased, worker, now)
+    slow = [
+        (leased.grants[0].since, job.sequence, task_id, job, leased)
+        for job in books.open.values()
+        for task_id, leased in job.leased.items()
+        if len(leased.grants) == 1 and _looks_stuck(books, job, task_id, leased, now)
+    ]
+    if not slow:  # so that a thousand idle workers do not all look through the same leases
+        books.no_straggler_before = now + books.rules.straggler_check_s
+    for _, _, task_id, job, leased in sorted(slow, key=lambda found: found[:3]):
+        if books.able(job, worker, now) and _has_not_tried(worker, leased):
+            return _grant(books, job, task_id, leased, worker, now)
+    return None
 
 
-def _is_worth_doubling(
-    books: Books, job: Job, task_id: int, leased: Leased, worker: Worker, now: float
-) -> bool:
-    grant = leased.grants[0]
-    if grant.worker == worker.worker_id or worker.worker_id in leased.toll.tried:
-        return False
+def _looks_stuck(books: Books, job: Job, task_id: int, leased: Leased, now: float) -> bool:
     start, stop = job.bounds(task_id)
-    return books.rules.straggles(job, stop - start, now - grant.since)
+    return now - leased.grants[0].since > books.rules.patience_s(job, stop - start)
+
+
+def _has_not_tried(worker: Worker, leased: Leased) -> bool:
+    return worker.worker_id not in leased.toll.tried and leased.grants[0].worker != worker.worker_id
 
 
 def _grant(

@@ -23,6 +23,7 @@ class Rules:
     exclude_after: int = 5
     straggler_factor: float = 3.0
     straggler_least_s: float = 5.0
+    straggler_check_s: float = 1.0
     refusal_pause_s: float = 2.0
     longest_pause_s: float = 60.0
     forget_worker_s: float = 600.0
@@ -44,9 +45,8 @@ class Rules:
         rest = job.frames_uncut / (2 * workers)
         return max(self.least_frames, math.floor(min(wanted, max(share, 1), max(rest, 1))))
 
-    def straggles(self, job: Job, frames: int, age_s: float) -> bool:
-        """Return whether a task of so many frames has been held for suspiciously long."""
+    def patience_s(self, job: Job, frames: int) -> float:
+        """Return for how long a task of so many frames may be held before it looks stuck."""
         if job.seconds_per_frame is None:
-            return age_s > self.lease_s
-        expected = frames * job.seconds_per_frame
-        return age_s > max(self.straggler_factor * expected, self.straggler_least_s)
+            return self.lease_s
+        return max(self.straggler_factor * frames * job.seconds_per_frame, self.straggler_least_s)

@@ -81,7 +81,7 @@ def find_peaks(
     least_snr: Any,
     peaks: Any,
     peak_values: Any,
-) -> int:
+) -> Any:
     """Find the local maxima of a frame.
 
     Parameters
@@ -128,13 +128,13 @@ def find_peaks(
 
 
 @device
-def _copy(array: Any, to: int, source: int, length: int) -> None:
+def _copy(array: Any, to: Any, source: Any, length: int) -> None:
     for k in range(0, length, LANES):
         store(array, to + k, load(array, source + k))
 
 
 @device
-def _clear(array: Any, to: int, length: int) -> None:
+def _clear(array: Any, to: Any, length: int) -> None:
     for k in range(0, length, LANES):
         store(array, to + k, splat(np.float32(-1.0)))
 
@@ -283,8 +283,8 @@ def _along_x(rows: Any, at: int, weights: Any) -> Any:
 
 @device
 def _scan(
-    work: Any, y0: int, stop: int, width: int, least_snr: Any, peaks: Any, peak_values: Any, found: int
-) -> int:
+    work: Any, y0: int, stop: int, width: int, least_snr: Any, peaks: Any, peak_values: Any, found: Any
+) -> Any:
     """Local maxima of the rows whose lower neighbour is there by now."""
     length = work.stride + 2 * LANES
     threshold = splat(least_snr * least_snr)
@@ -336,7 +336,7 @@ def _describe(work: Any, at: int, length: int, y: int, x: int, values: Any) -> N
 
 
 @device
-def _vertex(band: Any, snr: Any, at: int, step: int) -> Any:
+def _vertex(band: Any, snr: Any, at: Any, step: Any) -> Any:
     """Where a parabola through three neighbours has its top; 0 beside the border and where the middle is not the highest."""
     if at - step < 0 or at + step >= band.shape[0] or snr[at - step] < 0 or snr[at + step] < 0:
         return np.float32(0.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_a_second_analysis_gives_the_same_bytes_and_so_does_a_copy_elsewhere_in_
     shifted[:] = frames
 
     assert _bytes(analyse(frames, {}, metadata)) == _bytes(analyse(shifted, {}, metadata))
+
+
+def test_threads_that_work_at_the_same_time_do_not_disturb_each_other(
+    film: Film, metadata: dict[str, object]
+) -> None:
+    frames = film(40, 48, 48, 4)
+
+    alone = _bytes(analyse(frames, {}, metadata))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: _bytes(analyse(frames, {}, metadata)), range(8)))
+
+    assert together == [alone] * 8
 
 
 def test_rows_are_ordered_by_frame_then_y_then_x(film: Film, metadata: dict[str, object]) -> None:

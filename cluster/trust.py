@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, get_args
 
+from filelock import FileLock
+
 from cluster.errors import Unauthorised
 from cluster.protocol import Role
 
@@ -23,17 +25,25 @@ _SECRET_BYTES: Final = 32
 
 
 def load_or_create_secret(path: Path) -> bytes:
-    """Return the cluster's secret, made at first start with file mode 0600."""
+    """Return the cluster's secret, made at first start with file mode 0600.
+
+    Several processes may ask at once; the lock lets none see a file that is not yet whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not path.exists():
+            _write_secret(path)
         return _read_secret(path)
+
+
+def _write_secret(path: Path) -> None:
+    temporary = path.with_name(f"{path.name}.new")
+    handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(secrets.token_bytes(_SECRET_BYTES))
         file.flush()
         os.fsync(file.fileno())
-    return _read_secret(path)
+    temporary.replace(path)
 
 
 def _read_secret(path: Path) -> bytes:

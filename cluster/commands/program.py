@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import version
 
@@ -40,6 +41,7 @@ def _show_version(asked: bool) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     _register()
+    _let_signals_interrupt()
     try:
         status = app(args=arguments, standalone_mode=False)
     except click.exceptions.Abort:
@@ -61,6 +63,16 @@ def run(arguments: list[str] | None = None) -> int:
         console.err.print(f"[bold red]error:[/] {escape(_told(error))}")
         return console.FAILED
     return status if isinstance(status, int) else 0
+
+
+def _let_signals_interrupt() -> None:
+    """Have a polite kill end a command as Ctrl-C does, also where a shell started it in the background."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _interrupted() -> int:

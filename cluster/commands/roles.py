@@ -206,6 +206,7 @@ def worker(
         cluster_name=name,
         state=surroundings.places().state,
         cache=surroundings.places().cache,
+        config=surroundings.places().config,
     )
     if one:
         _run_one(settings)

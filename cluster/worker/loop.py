@@ -39,7 +39,7 @@ _DEPTH: Final = 2
 _SPECS_KEPT: Final = 16
 _DAMAGED_LIMIT: Final = 3
 _DRAIN_S: Final = 3.5
-_GOODBYE_S: Final = 1.0
+GOODBYE_S: Final = 1.0
 _REFUSED_PAUSE_S: Final = 5.0
 
 
@@ -314,10 +314,10 @@ class Loop:
     async def _leave(self) -> None:
         """Say goodbye, which hands back every lease; a scheduler that does not answer will find out by itself."""
         with suppress(ClusterError, TimeoutError):
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(GOODBYE_S):
                 for lease in list(self._held.values()):
                     await self._hand_back(lease)
-                await self._session.once(self._session.scheduler.goodbye)
+                await self._session.leave()
 
     async def _hand_back(self, lease: Lease) -> None:
         failure = handed_back(lease.attempt)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -13,7 +14,7 @@ from cluster.addresses import Place
 from cluster.backoff import Backoff, Pace
 from cluster.config import Places, WorkerSettings
 from cluster.discovery import Identify, browse, identity_at
-from cluster.errors import Unauthorised, Unavailable
+from cluster.errors import ClusterError, Unauthorised, Unavailable
 from cluster.join import ask_to_join
 from cluster.locate import Ask, Browse, Located, Locator, Wanted
 from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
@@ -23,7 +24,7 @@ from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
 from cluster.worker.engine import Engine, cpu_target, fit_names, versions
 from cluster.worker.frames import FrameSource
-from cluster.worker.loop import Loop
+from cluster.worker.loop import GOODBYE_S, Loop
 from cluster.worker.scheduler import SchedulerRoutes
 from cluster.worker.session import Dismissed, Session
 
@@ -235,6 +236,9 @@ async def _work(
     )
     try:
         if await _unless(stop, _true_after(session.begin())) is None:
+            with suppress(ClusterError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await session.leave()
             return
         ready(admission.url)
         await Loop(session, FrameSource(servers), engine.localise, pace=pace).run(stop)

@@ -54,6 +54,7 @@ class Session:
         self._registered: WorkerRegistered | None = None
         self._epoch = 0
         self._registering = asyncio.Lock()
+        self._asking: asyncio.Future[WorkerRegistered] | None = None
         self._sought_at = pace.clock()
 
     @property
@@ -111,11 +112,24 @@ class Session:
         """Do something with the last known id, a single time: for goodbyes. None if there is no id."""
         return await action(self._registered.worker_id) if self._registered else None
 
+    async def leave(self) -> None:
+        """Say goodbye; also when the scheduler was still answering the registration when this worker was stopped.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler does not hear it; it will find out by itself.
+        """
+        if self._asking is not None and self._registered is None:
+            self._registered = await self._asking
+        await self.once(self.scheduler.goodbye)
+
     async def _known_as(self) -> str:
         async with self._registering:
             if self._registered is None:
+                self._asking = asyncio.ensure_future(self.scheduler.register(self._registration))
                 try:
-                    reply = await self.scheduler.register(self._registration)
+                    reply = await asyncio.shield(self._asking)  # a stop now must not lose the id it brings
                 except CallerError as error:
                     raise Dismissed(error) from error
                 self._check(reply)

@@ -91,18 +91,13 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.fixture
-def shell(tmp_path: Path, kernel_cache: Path) -> Iterator[Shell]:
-    home = tmp_path / "home"
+def _shell(folder: Path, kernel_cache: Path) -> Shell:
+    home = folder / "home"
     (home / "data").mkdir(parents=True)
-    shell = Shell(home=home, cache=kernel_cache, cwd=tmp_path)
-    yield shell
-    shell.stop_all()
+    return Shell(home=home, cache=kernel_cache, cwd=folder)
 
 
-@pytest.fixture
-def series(shell: Shell) -> Path:
-    """300 frames of 64×64, with truth and metadata beside them."""
+def _series(shell: Shell) -> Path:
     path = shell.home / "data" / "cells" / "series.tif"
     path.parent.mkdir()
     out = shell.run("simulate", path, "--frames", 300, "--size", 64, "--emitters", 5, "--seed", 3)
@@ -111,10 +106,36 @@ def series(shell: Shell) -> Path:
 
 
 @pytest.fixture
+def shell(tmp_path: Path, kernel_cache: Path) -> Iterator[Shell]:
+    shell = _shell(tmp_path, kernel_cache)
+    yield shell
+    shell.stop_all()
+
+
+@pytest.fixture
+def series(shell: Shell) -> Path:
+    """300 frames of 64×64, with truth and metadata beside them."""
+    return _series(shell)
+
+
+@pytest.fixture(scope="module")
+def shared_shell(tmp_path_factory: pytest.TempPathFactory, kernel_cache: Path) -> Iterator[Shell]:
+    """A shell, and what it started, for all tests of a file."""
+    shell = _shell(tmp_path_factory.mktemp("shared"), kernel_cache)
+    yield shell
+    shell.stop_all()
+
+
+@pytest.fixture(scope="module")
+def shared_series(shared_shell: Shell) -> Path:
+    return _series(shared_shell)
+
+
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
     """Poll until something is true; the deadline is generous because machines are slow."""
 
-    def wait(look: Callable[[], Any], what: str, deadline_s: float = 60.0) -> Any:
+    def wait(look: Callable[[], Any], what: str, deadline_s: float = 120.0) -> Any:
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             found = look()

@@ -39,15 +39,27 @@ class Running:
         return job if job["state"] in {"done", "done_with_errors", "failed", "cancelled"} else None
 
 
+ARGUMENTS = ("-n", 1, "--no-browser", "--task-frames", 20)
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_shell: Any, shared_series: Path, eventually: Eventually) -> Iterator[Running]:
+    """A cluster that the tests of this file share, and leave running."""
+    running = Running(shared_shell, shared_shell.start(*ARGUMENTS), eventually)
+    yield running
+    running.http.close()
+
+
 @pytest.fixture
-def cluster(shell: Any, series: Path, eventually: Eventually) -> Iterator[Running]:
-    running = Running(shell, shell.start("-n", 1, "--no-browser", "--task-frames", 20), eventually)
+def own_cluster(shell: Any, eventually: Eventually) -> Iterator[Running]:
+    """A cluster that a test may do anything to."""
+    running = Running(shell, shell.start(*ARGUMENTS), eventually)
     yield running
     running.http.close()
 
 
 def test_a_job_by_post_ends_with_a_result_beside_the_series(
-    cluster: Running, series: Path, eventually: Eventually
+    cluster: Running, shared_series: Path, eventually: Eventually
 ) -> None:
     reply = cluster.http.post("/api/v1/jobs", json={"series": "cells/series.tif"})
     assert reply.status_code == 201
@@ -55,33 +67,41 @@ def test_a_job_by_post_ends_with_a_result_beside_the_series(
 
     assert job["state"] == "done"
     assert reply.headers["location"].endswith(job["id"])
-    assert Path(job["output"]) == series.parent / "analysis" / "series.h5r"
+    assert Path(job["output"]).parent == shared_series.parent / "analysis"
     table = cluster.http.get(f"/api/v1/jobs/{job['id']}/results.h5r")
     assert table.content == Path(job["output"]).read_bytes()
 
 
-def test_commands_find_the_cluster_by_themselves(shell: Any, cluster: Running, series: Path) -> None:
-    submitted = shell.json("submit", series)
-    watched = shell.run("watch", submitted["id"], "--json")
+def test_commands_find_the_cluster_by_themselves(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    submitted = shared_shell.json("submit", shared_series)
+    watched = shared_shell.run("watch", submitted["id"], "--json")
 
     assert watched.returncode == 0, watched.stderr
     assert json.loads(watched.stdout.splitlines()[-1])["state"] == "done"
-    assert [job["id"] for job in shell.json("jobs")["jobs"]] == [submitted["id"]]
-    localised = shell.json("localise", series, "--set", "threshold=1.5")
-    assert localised["id"] in {job["id"] for job in shell.json("jobs")["jobs"]}
+    localised = shared_shell.json("localise", shared_series, "--set", "threshold=1.5")
+    newest = [job["id"] for job in shared_shell.json("jobs")["jobs"]][:2]
+    assert newest == [localised["id"], submitted["id"]]
 
 
-def test_test_shows_detections_without_a_job(shell: Any, cluster: Running, series: Path) -> None:
-    preview = shell.json("test", series, "--frames", 4, "-o", shell.cwd / "test.png")
+def test_test_shows_detections_without_a_job(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    jobs = shared_shell.json("jobs")
+
+    preview = shared_shell.json("test", shared_series, "--frames", 4, "-o", shared_shell.cwd / "test.png")
 
     assert len(preview["frames"]) == 4
     assert sum(len(frame["rows"]) for frame in preview["frames"]) > 4
-    assert (shell.cwd / "test.png").read_bytes()[1:4] == b"PNG"
-    assert not (series.parent / "analysis").exists()
+    assert (shared_shell.cwd / "test.png").read_bytes()[1:4] == b"PNG"
+    assert shared_shell.json("jobs") == jobs
 
 
-def test_a_worker_started_elsewhere_joins(shell: Any, cluster: Running, eventually: Eventually) -> None:
-    shell.start("worker", "-n", 1)
+def test_a_worker_started_elsewhere_joins_and_says_goodbye(
+    shared_shell: Any, cluster: Running, eventually: Eventually
+) -> None:
+    elsewhere = shared_shell.start("worker", "-n", 1)
 
     workers = eventually(
         lambda: (found := cluster.http.get("/api/v1/workers").json()) and len(found) == 2 and found,
@@ -89,10 +109,13 @@ def test_a_worker_started_elsewhere_joins(shell: Any, cluster: Running, eventual
     )
 
     assert {worker["state"] for worker in workers} <= {"idle", "working"}
+    elsewhere.terminate()
+    assert elsewhere.wait(30) == 0
+    eventually(lambda: len(cluster.http.get("/api/v1/workers").json()) == 1, "the goodbye", 20)
 
 
-def test_a_second_start_shows_the_running_cluster(shell: Any, cluster: Running) -> None:
-    again = shell.run("--no-browser")
+def test_a_second_start_shows_the_running_cluster(shared_shell: Any, cluster: Running) -> None:
+    again = shared_shell.run("--no-browser")
 
     assert again.returncode == 0
     assert cluster.url in again.stderr
@@ -100,14 +123,14 @@ def test_a_second_start_shows_the_running_cluster(shell: Any, cluster: Running) 
 
 
 def test_cancel_keeps_what_is_finished(
-    shell: Any, cluster: Running, series: Path, eventually: Eventually
+    shared_shell: Any, cluster: Running, shared_series: Path, eventually: Eventually
 ) -> None:
-    big = series.with_name("big.tif")
-    assert shell.run("simulate", big, "--frames", 3000, "--size", 128).returncode == 0
-    job = shell.json("submit", big)
+    big = shared_series.with_name("big.tif")
+    assert shared_shell.run("simulate", big, "--frames", 3000, "--size", 128).returncode == 0
+    job = shared_shell.json("submit", big)
     eventually(lambda: cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
 
-    shell.run("cancel", job["id"])
+    shared_shell.run("cancel", job["id"])
     ended = eventually(lambda: cluster.ended(job["id"]), "the end of the job")
 
     assert ended["state"] == "cancelled"
@@ -130,28 +153,29 @@ def test_the_status_page_is_served_from_this_machine_alone(cluster: Running) -> 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal here")
-def test_ctrl_c_stops_everything_within_ten_seconds(cluster: Running) -> None:
-    family = psutil.Process(cluster.process.pid).children(recursive=True)
+def test_ctrl_c_stops_everything_within_ten_seconds(own_cluster: Running) -> None:
+    family = psutil.Process(own_cluster.process.pid).children(recursive=True)
 
-    cluster.process.send_signal(signal.SIGINT)
+    own_cluster.process.send_signal(signal.SIGINT)
 
-    cluster.process.wait(10)
+    own_cluster.process.wait(10)
     assert psutil.wait_procs(family, timeout=1)[1] == []
 
 
-def test_no_orphan_is_left_when_the_parent_is_killed(cluster: Running) -> None:
-    family = psutil.Process(cluster.process.pid).children(recursive=True)
+def test_no_orphan_is_left_when_the_parent_is_killed(own_cluster: Running) -> None:
+    family = psutil.Process(own_cluster.process.pid).children(recursive=True)
 
-    cluster.process.kill()
-    cluster.process.wait(10)
+    own_cluster.process.kill()
+    own_cluster.process.wait(10)
 
     assert psutil.wait_procs(family, timeout=15)[1] == []
 
 
-def test_a_worker_that_dies_is_started_again(cluster: Running, eventually: Eventually) -> None:
+def test_a_worker_that_dies_is_started_again(own_cluster: Running, eventually: Eventually) -> None:
     def workers() -> list[psutil.Process]:
-        found = psutil.Process(cluster.process.pid).children()
-        return [child for child in found if child.is_running() and "worker" in child.cmdline()]
+        found = psutil.Process(own_cluster.process.pid).children()
+        alive = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in alive if "worker" in child.cmdline()]
 
     (first,) = eventually(workers, "a worker")
     first.kill()
@@ -161,14 +185,14 @@ def test_a_worker_that_dies_is_started_again(cluster: Running, eventually: Event
 
 
 def test_jobs_survive_a_restart_of_the_cluster(
-    shell: Any, cluster: Running, series: Path, eventually: Eventually
+    shell: Any, own_cluster: Running, series: Path, eventually: Eventually
 ) -> None:
     big = series.with_name("big.tif")
     assert shell.run("simulate", big, "--frames", 2000, "--size", 128).returncode == 0
     job = shell.json("submit", big)
-    eventually(lambda: cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
-    cluster.process.kill()
-    cluster.process.wait(10)
+    eventually(lambda: own_cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
+    own_cluster.process.kill()
+    own_cluster.process.wait(10)
 
     again = Running(shell, shell.start("-n", 2, "--no-browser", "--task-frames", 20), eventually)
     ended = eventually(lambda: again.ended(job["id"]), "the end of the job", 120)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from cluster.errors import ClusterError, Invalid
+from cluster.errors import ClusterError, Invalid, NotFound
 from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
@@ -118,11 +118,9 @@ class Submissions:
         _named(lambda: fits.check_metadata(with_settings, draft.values))
         draft.analysis = with_settings
         _check_roi(draft)
-        draft.maps = {
-            name: await self._map_fingerprint(name, str(with_settings[name]))
-            for name in MAPS
-            if with_settings[name]
-        }
+        for name in MAPS:
+            if with_settings[name]:
+                await self._pin_map(draft, name, str(with_settings[name]))
         return draft
 
     async def _estimate_offset(self, draft: Draft, analysis: Mapping[str, object]) -> None:
@@ -133,13 +131,20 @@ class Submissions:
             draft.metadata[OFFSET_KEY] = estimate
             draft.notes.append(f"{OFFSET_KEY} = {estimate.value:g} ADU, {estimate.source}")
 
-    async def _map_fingerprint(self, name: str, path: str) -> str:
+    async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
+        """Name a camera map by its path under the roots, and pin its bytes; it may be named as beside the series."""
+        folder = draft.located.facts.path.rpartition("/")[0]
+        beside = f"{folder}/{path}" if folder else path
         try:
-            return (await self._source.locate(path)).facts.fingerprint
+            try:
+                facts = (await self._source.locate(beside)).facts
+            except NotFound:
+                facts = (await self._source.locate(path)).facts
         except ClusterError as error:
             error.detail = f"{name}: {error.detail}"
             error.facts["field"] = name
             raise
+        draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
 
 
 def _common(draft: Draft, now: float) -> dict[str, Any]:

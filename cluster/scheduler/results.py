@@ -17,13 +17,13 @@ from cluster.errors import Conflict, Invalid
 from cluster.protocol import FailedFrames
 from cluster.results import h5r
 from cluster.results.ledger import Ledger
+from cluster.results.metadata_tree import merged_metadata
 from cluster.results.provenance import Provenance, software_versions
 from cluster.results.publish import IfExists, free_name
 from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.entries import ResultRow, results_by_row, results_by_task
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.sheets import Sheet
-from fitting import fits
 from fitting.localisations import FrameStatus
 
 _PAGE: Final = 64
@@ -95,9 +95,8 @@ class Results:
         cpus: set[str] = set()
         path, if_exists = _name_for(plan.path, sheet.job_id)
         events = h5r.events_table((event.name, event.description, event.time) for event in sheet.events)
-        with h5r.Writer(
-            path, sheet.dtype, result_metadata(sheet), events=events, if_exists=if_exists
-        ) as writer:
+        metadata = merged_metadata(sheet.values, sheet.analysis, (sheet.facts.height, sheet.facts.width))
+        with h5r.Writer(path, sheet.dtype, metadata, events=events, if_exists=if_exists) as writer:
             for row, result in self.by_task(sheet.job_id):
                 ledger.record(result.start, result.frame_status, result.rows, _failures_only(result))
                 cpus.add(row.cpu)
@@ -111,20 +110,6 @@ class Results:
 
     def _page_by_row(self, job_id: str, from_row: int) -> list[ResultRow]:
         return self._journal.read_now(lambda db: results_by_row(db, job_id, from_row, _PAGE))
-
-
-def result_metadata(sheet: Sheet) -> dict[str, Any]:
-    """Return the metadata of a result file: the series', with the settings under PYME's names."""
-    settings = {
-        setting.pyme_key: _as_pyme(setting.name, sheet.analysis[setting.name])
-        for setting in fits.SETTINGS
-        if setting.pyme_key and sheet.analysis.get(setting.name) is not None
-    }
-    return {**sheet.values, **settings}
-
-
-def _as_pyme(name: str, value: Any) -> Any:
-    return [int(bound) for bound in str(value).split(":")] if name == "background" else value
 
 
 def _opening_ledger(plan: Plan) -> Ledger:

@@ -87,7 +87,8 @@ class FrameSource:
         facts = await self._servers.facts(spec.dataservers, path)
         if facts.frames < 1:
             raise Invalid(f"{name}: {path} holds no image", field=name)
-        fetched = await self._servers.frames(spec.dataservers, path, 0, 1, facts.fingerprint)
+        pinned = spec.maps.get(name, facts.fingerprint)
+        fetched = await self._servers.frames(spec.dataservers, path, 0, 1, pinned)
         image: np.ndarray[Any, Any] = fetched.frames[0].astype(np.float32)
         return image
 

@@ -26,6 +26,7 @@ from cluster.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 PARENT_PIPE: Final = "CLUSTEROFONE_PARENT_PIPE"
+NOT_AGAIN: Final = 78  # the exit status of a role that would fail the same way if it were started again
 _READY_DEADLINE_S: Final = 60.0
 _STOP_DEADLINE_S: Final = 8.0
 _RESTART_DELAY_S: Final = (0.5, 30.0)
@@ -145,6 +146,7 @@ class Supervisor:
         self._kept: list[RoleProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._keeping = 0
         self._stopping = False
 
     async def start(self, role: Role) -> dict[str, Any]:
@@ -156,7 +158,8 @@ class Supervisor:
         return said
 
     def keep(self, role: Role) -> None:
-        """Start a role, and start it again whenever it dies."""
+        """Start a role, and start it again whenever it dies, unless it says that this would not help."""
+        self._keeping += 1
         self._keepers.append(asyncio.create_task(self._keep(role)))
 
     async def wait(self, stop: asyncio.Event) -> str | None:
@@ -204,11 +207,20 @@ class Supervisor:
             if loop.time() - started > _HEALTHY_AFTER_S:
                 delay = _RESTART_DELAY_S[0]
             why = _last_line(role.log)
+            if status == NOT_AGAIN:
+                self._give_up(role, why)
+                return
             self._on_event(
                 f"{role.name} ended (status {status}{': ' + why if why else ''}); starting it again"
             )
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter, not a secret
             delay = min(delay * 2, _RESTART_DELAY_S[1])
+
+    def _give_up(self, role: Role, why: str) -> None:
+        self._on_event(f"{role.name} cannot work: {why}")
+        self._keeping -= 1
+        if self._keeping == 0 and not self._failed.done():
+            self._failed.set_result(f"no {role.name.rpartition('-')[0]} can work: {why}")
 
 
 def _ready_line(line: bytes) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from cluster.supervisor import PARENT_PIPE
+from cluster.errors import CallerError
+from cluster.supervisor import NOT_AGAIN, PARENT_PIPE
 
 _HARD_EXIT_S: Final = 6.0
 Ready = Callable[[dict[str, Any]], None]
@@ -43,7 +44,13 @@ def run_role(name: str, body: Body, environ: Mapping[str, str]) -> None:
             _stop_with_parent(stop, asyncio.get_running_loop())
         await body(stop, ready)
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except CallerError as error:
+        if not supervised:
+            raise
+        sys.stderr.write(f"{error.detail}\n")  # the last line of the log is what the parent tells
+        raise SystemExit(NOT_AGAIN) from error
 
 
 def configure_log(level: int = logging.INFO) -> None:

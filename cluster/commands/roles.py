@@ -238,9 +238,11 @@ def _run_many(settings: WorkerSettings, count: int, *, polite: bool) -> None:
         )
         ready({"scheduler": found.url})
         try:
-            await stop.wait()
+            died = await supervisor.wait(stop)
         finally:
             await supervisor.stop()
+        if died is not None:
+            console.refuse(died)
 
     run_role("worker", body, os.environ)
 

@@ -18,11 +18,16 @@ from fitting.simulate import Simulation
 
 _BLOCK_BYTES: Final = 16 << 20
 _BIGTIFF_BYTES: Final = 3 << 30
+_MAP_KEYS: Final = {
+    "variance_map": "Camera.VarianceMapID",
+    "dark_map": "Camera.DarkMapID",
+    "flatfield_map": "Camera.FlatfieldMapID",
+}
 
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """Where the parts of a simulated series lie: OUT.tif, OUT.json, OUT.truth.csv."""
+    """Where the parts of a simulated series lie: OUT.tif, OUT.json, OUT.truth.csv, and the camera's maps if any."""
 
     series: Path
 
@@ -35,6 +40,10 @@ class SeriesFiles:
     def truth(self) -> Path:
         """Return the table of molecules."""
         return self.series.with_suffix(".truth.csv")
+
+    def map(self, name: str) -> Path:
+        """Return the file of a camera map."""
+        return self.series.with_suffix(f".{name}.tif")
 
     def existing(self) -> list[Path]:
         """Return which of these exist."""
@@ -53,7 +62,8 @@ def write(sim: Simulation, files: SeriesFiles, advance: Callable[[int], None]) -
     try:
         _write_tiff(sim, temporary, advance)
         _write_truth(simulate.truth(sim), files.truth)
-        _write_text(files.metadata, json.dumps(simulate.metadata(sim), indent=1) + "\n")
+        metadata = {**simulate.metadata(sim), **_write_maps(sim, files)}
+        _write_text(files.metadata, json.dumps(metadata, indent=1) + "\n")
         temporary.replace(files.series)
     finally:
         temporary.unlink(missing_ok=True)
@@ -84,6 +94,15 @@ def _frames(sim: Simulation, block: int, advance: Callable[[int], None]) -> Iter
         for frame in frames:
             yield frame
             advance(1)
+
+
+def _write_maps(sim: Simulation, files: SeriesFiles) -> dict[str, str]:
+    """Write the camera's maps beside the series; return the metadata that name them."""
+    named = {}
+    for name, values in simulate.sensor_maps(sim).items():
+        tifffile.imwrite(files.map(name), values, photometric="minisblack")
+        named[_MAP_KEYS[name]] = files.map(name).name
+    return named
 
 
 def _write_truth(truth: np.ndarray[Any, Any], path: Path) -> None:

@@ -61,7 +61,9 @@ def failures(job: Job) -> list[str]:
 
 def _rates(job: Job) -> str:
     if not job.rate_frames_per_s:
-        return job.state
+        return (
+            "running" if job.state == "running" else "workers are starting (the first time compiles the fits)"
+        )
     done = max(1, job.frames.localised)
     each = job.localisations / done
     return f"{job.rate_frames_per_s:.0f} frames/s  {job.rate_frames_per_s * each:.0f} localisations/s"

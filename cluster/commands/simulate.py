@@ -88,7 +88,7 @@ def simulate(
 
 
 def demo(
-    frames: Annotated[int, typer.Option(min=10, help="Number of frames to simulate.")] = 3000,
+    frames: Annotated[int, typer.Option(min=10, help="Number of frames to simulate.")] = 4000,
     out: Annotated[Path, typer.Option(help="Folder for what the demo makes.")] = Path("clusterofone-demo"),
     workers: Annotated[
         int | None,
@@ -103,14 +103,13 @@ def demo(
     """
     from cluster.commands import simulated
     from cluster.results.h5r import read
-    from cluster.results.picture_files import render_file
     from fitting.simulate import Simulation
 
     sim = Simulation(
         frames=frames,
         height_px=160,
         width_px=160,
-        emitters_per_frame=14,
+        emitters_per_frame=8,
         photons=1500,
         photon_spread=0.4,
         seed=seed,
@@ -128,15 +127,16 @@ def demo(
         console.refuse("the demo did not finish; see above")
     console.say("3. draw them, and compare with the truth")
     results = read(Path(job.output))
-    picture = out / "demo.png"
-    render_file(Path(job.output), picture, pixel_nm=10.0, replace=True)
+    picture = _draw(files.series, Path(job.output), out)
     report = _report(results.rows, simulated.read_truth(files.truth), job, seconds)
     (out / "report.json").write_text(json_text.dumps(report, indent=1) + "\n", encoding="utf-8")
     if json:
         console.print_json(report)
     else:
         console.out.print(_table(report))
-    console.say(f"result: {job.output}\npicture: {picture}\nreport: {out / 'report.json'}")
+    console.say(
+        f"result: {job.output}\npicture: {picture} (beside the camera's: {out / 'before_and_after.png'})\nreport: {out / 'report.json'}"
+    )
 
 
 def _target(series: Path, *, overwrite: bool) -> Any:
@@ -162,8 +162,24 @@ def _write(sim: Any, files: Any) -> None:
 
 def _localised(series: Path, workers: int | None) -> Job:
     with private_cluster(series.resolve().parent, workers) as place:
-        request = JobRequest(series=series.name, name=series.name, owner="demo")
+        # The simulated background is constant, so that the frames' own is better than a window's, which also holds
+        # the molecules that shone there a moment before (docs/theory.md).
+        analysis = {"subtract_background": False}
+        request = JobRequest(series=series.name, name=series.name, owner="demo", analysis=analysis)
         return follow(place.client, place.client.submit_request(request))
+
+
+def _draw(series: Path, results: Path, out: Path) -> Path:
+    """Write the picture, and the same beside what the camera saw; return the first."""
+    import tifffile
+
+    from cluster.results.picture_files import before_and_after, render_file
+
+    target = out / "demo.png"
+    picture = render_file(results, target, pixel_nm=10.0, replace=True)
+    camera = tifffile.memmap(series, mode="r").mean(axis=0)
+    (out / "before_and_after.png").write_bytes(before_and_after(camera, picture))
+    return target
 
 
 def _report(rows: Any, truth: dict[str, Any], job: Job, seconds: float) -> dict[str, Any]:

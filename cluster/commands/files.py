@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +44,8 @@ def render(
     from cluster.results.picture_files import render_file
 
     _check(results, picture, {".png", ".tif", ".tiff"}, overwrite=overwrite)
-    render_file(results, picture, pixel_nm=pixel_nm, mode=style.value, replace=overwrite)
+    with _rows("drawing") as advance:
+        render_file(results, picture, pixel_nm=pixel_nm, mode=style.value, replace=overwrite, advance=advance)
     console.say(f"picture: {picture}")
 
 
@@ -58,8 +61,16 @@ def export(
     from cluster.results.csv import write_csv
 
     _check(results, table, {".csv"}, overwrite=overwrite)
-    write_csv(results, table, replace=overwrite)
+    with _rows("writing") as advance:
+        write_csv(results, table, replace=overwrite, advance=advance)
     console.say(f"table: {table}")
+
+
+@contextmanager
+def _rows(doing: str) -> Iterator[Callable[[int, int], None]]:
+    with console.progress() as bar:
+        shown = bar.add_task(doing, total=None, rates="localisations")
+        yield lambda done, total: bar.update(shown, completed=done, total=total)
 
 
 def _check(results: Path, target: Path, endings: set[str], *, overwrite: bool) -> None:

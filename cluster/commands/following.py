@@ -12,10 +12,12 @@ ENDED: Final = frozenset({"done", "done_with_errors", "cancelled", "failed"})
 _FAILED_RANGES_SHOWN: Final = 10
 
 
-def follow(client: Client, job: Job) -> Job:
-    """Show a job's progress until it ends; return it as it ended."""
+def follow(client: Client, job: Job, *, own_workers: bool = False) -> Job:
+    """Show a job's progress until it ends; return it as it ended. `own_workers`: they are starting, do not ask."""
     if job.state in ENDED:
         return job
+    if not own_workers:
+        say_if_nobody_works(client)
     with console.progress() as bar:
         shown = bar.add_task(job.name, total=job.frames.total, rates="")
         for seen in client.watch(job.id):
@@ -24,6 +26,12 @@ def follow(client: Client, job: Job) -> Job:
             if seen.state in ENDED:
                 break
     return client.job(job.id)
+
+
+def say_if_nobody_works(client: Client) -> None:
+    """Tell that a job will wait, when there is no worker to do it."""
+    if not any(worker.state in {"idle", "working"} for worker in client.workers()):
+        console.say("no worker is there; the job waits until one joins: clusterofone worker")
 
 
 def summary(job: Job) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cluster.commands import console
 from cluster.commands.connection import Scheduler, Token, connect
-from cluster.commands.following import ENDED, follow, summary
+from cluster.commands.following import ENDED, follow, say_if_nobody_works, summary
 from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.protocol import Job
 
@@ -63,6 +63,7 @@ def submit(
     )
     with connection.client as client:
         job = client.submit_request(request)
+        say_if_nobody_works(client)
     if json:
         console.print_json(job)
     else:

@@ -26,6 +26,7 @@ from cluster.protocol import Job, JobRequest
 
 PRIVATE: Final = "private"
 _FIRST_START_S: Final = 120.0
+_STARTING_S: Final = 20.0
 _EXAMPLE_VALUES: Final = {
     "voxelsize.x": "0.1",
     "voxelsize.y": "0.1",
@@ -152,7 +153,7 @@ def preview(
         name = place.name_of(series)
         request = job_request(name, fit, settings, meta, metadata, like)
         if place.private or place.roots:
-            _wait_for_a_worker(place.client)
+            _wait_for_a_worker(place.client, _FIRST_START_S if place.private else _STARTING_S)
         with _completing(series, request):
             found = place.client.preview(
                 name, analysis=request.analysis, metadata=request.metadata, frames=frames
@@ -255,7 +256,7 @@ def _asked_output(place: Place, output: Path | None) -> str | None:
 
 def _followed(place: Place, job: Job) -> Job:
     try:
-        return follow(place.client, job)
+        return follow(place.client, job, own_workers=place.private)
     except KeyboardInterrupt:
         console.say(f"cancelling {job.id} …")
         place.client.cancel(job.id)
@@ -272,9 +273,9 @@ def _delivered(place: Place, job: Job, output: Path | None) -> Job:
     return job.model_copy(update={"output": str(output.absolute())})
 
 
-def _wait_for_a_worker(client: Client) -> None:
+def _wait_for_a_worker(client: Client, longest_s: float) -> None:
     """Wait until a worker of this machine's cluster has started; the first start compiles for a while."""
-    deadline = time.monotonic() + _FIRST_START_S
+    deadline = time.monotonic() + longest_s
     with console.err.status("waiting for a worker (the first start compiles the fits)"):
         while time.monotonic() < deadline:
             if any(worker.state in {"idle", "working"} for worker in client.workers()):

@@ -166,7 +166,7 @@ def _localised(series: Path, workers: int | None) -> Job:
         # the molecules that shone there a moment before (docs/theory.md).
         analysis = {"subtract_background": False}
         request = JobRequest(series=series.name, name=series.name, owner="demo", analysis=analysis)
-        return follow(place.client, place.client.submit_request(request))
+        return follow(place.client, place.client.submit_request(request), own_workers=True)
 
 
 def _draw(series: Path, results: Path, out: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cluster.results.h5r import Reader
+from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, Quantities, converged, quantities
 
@@ -57,8 +57,15 @@ def csv_lines(
         written += len(some.frame)
 
 
-def write_csv(source: Path, out: Path, *, origin: Origin = "corner", replace: bool = False) -> None:
-    """Write the localisations of a results file.
+def write_csv(
+    source: Path,
+    out: Path,
+    *,
+    origin: Origin = "corner",
+    replace: bool = False,
+    advance: Advance | None = None,
+) -> None:
+    """Write the localisations of a results file; `advance` hears how many rows of how many are written.
 
     Raises
     ------
@@ -74,7 +81,7 @@ def write_csv(source: Path, out: Path, *, origin: Origin = "corner", replace: bo
         writing(out, replace=replace) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
-        file.writelines(csv_lines(reader.blocks(), reader.metadata(), origin=origin))
+        file.writelines(csv_lines(reader.blocks(advance=advance), reader.metadata(), origin=origin))
 
 
 def _lines(

@@ -37,6 +37,8 @@ _FILTERS = frozenset(
     {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 )
 
+Advance = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Results:
@@ -171,10 +173,12 @@ class Reader:
     def __len__(self) -> int:
         return len(self._tables["FitResults"])
 
-    def blocks(self, rows: int = 1 << 17) -> Iterator[Rows]:
-        """Yield the localisations in order, at most `rows` at a time."""
+    def blocks(self, rows: int = 1 << 17, advance: Advance | None = None) -> Iterator[Rows]:
+        """Yield the localisations in order, at most `rows` at a time; `advance` hears how many of how many are done."""
         for start in range(0, len(self), rows):
             yield self._rows("FitResults", start, start + rows)
+            if advance is not None:
+                advance(min(start + rows, len(self)), len(self))
 
     def table(self, name: str) -> Rows | None:
         """Return all rows of a table, or None where there is none."""

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from cluster.errors import Invalid
-from cluster.results.h5r import Reader
+from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
 from cluster.results.render import Mode, Picture, field_of, nice_above, render
 
@@ -27,9 +27,15 @@ _LEAST_SIDE_FOR_BAR = 64
 
 
 def render_file(
-    source: Path, out: Path, *, pixel_nm: float | None = None, mode: Mode = "gaussian", replace: bool = False
+    source: Path,
+    out: Path,
+    *,
+    pixel_nm: float | None = None,
+    mode: Mode = "gaussian",
+    replace: bool = False,
+    advance: Advance | None = None,
 ) -> Picture:
-    """Draw a results file into a `.png` or `.tif`.
+    """Draw a results file into a `.png` or `.tif`; `advance` hears how many rows of how many are drawn.
 
     Raises
     ------
@@ -45,7 +51,7 @@ def render_file(
         raise Invalid(f"{out}: pictures are .png, .tif or .tiff", field="out")
     with Reader(source) as reader:
         field = field_of(reader.metadata(), reader.blocks())
-        picture = render(reader.blocks(), field, pixel_nm=pixel_nm, mode=mode)
+        picture = render(reader.blocks(advance=advance), field, pixel_nm=pixel_nm, mode=mode)
     with writing(out, replace=replace) as temporary:
         save(picture, temporary)
     return picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,40 @@ def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: 
     (tmp_path / "locked").mkdir(mode=0o500)
 
     refused(shell.run("localise", "a.tif", "-n", 1, "-o", "locked/a.h5r", *METADATA), "locked")
+
+
+CAN_MOUNT = sys.platform == "linux" and os.geteuid() == 0
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs Linux and root, to mount a small disk")
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(shell: Any, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", dim_frames(5))
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        out = shell.run("localise", "a.tif", "-n", 1, "-o", "small/a.h5r", *METADATA)
+
+        refused(out, "small", "full")
+        assert leftovers(small) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_job_without_workers_is_told_to_wait(shell: Any, eventually: Any) -> None:
+    write_tiff(shell.home / "data" / "a.tif", dim_frames(5))
+    cluster = shell.start("-n", 0, "--no-browser")
+    eventually(lambda: "status page" in shell.said(cluster), "the cluster")
+
+    submitted = shell.run("submit", shell.home / "data" / "a.tif", *METADATA)
+
+    assert submitted.returncode == 0, submitted.stderr
+    assert "no worker is there" in submitted.stderr
+    refused(shell.run("test", shell.home / "data" / "a.tif", *METADATA), "no worker")
 
 
 def test_a_taken_port_is_named(shell: Any) -> None:

@@ -6,7 +6,6 @@ import signal
 import sys
 from importlib.metadata import version
 
-import click
 import typer
 from rich.markup import escape
 
@@ -41,43 +40,44 @@ def _show_version(asked: bool) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     _register()
-    _let_signals_interrupt()
+    interrupted = _let_signals_interrupt()
     try:
-        status = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        return _interrupted()
+        app(args=arguments)
+    except SystemExit as leaving:  # typer has told its own errors: usage, abort
+        status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        return console.INTERRUPTED if interrupted and status else status
     except KeyboardInterrupt:
-        return _interrupted()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return console.INTERRUPTED
     except console.Refused as error:
-        console.err.print(f"[bold red]error:[/] {escape(str(error))}")
-        return error.status
+        return _tell(str(error), error.status)
     except (ClusterError, FittingError) as error:
-        console.err.print(f"[bold red]error:[/] {escape(str(error))}")
-        return console.FAILED
+        return _tell(str(error), console.FAILED)
     except BrokenPipeError:
         return console.FAILED
     except OSError as error:
-        console.err.print(f"[bold red]error:[/] {escape(_told(error))}")
-        return console.FAILED
-    return status if isinstance(status, int) else 0
+        return _tell(_told(error), console.FAILED)
+    return 0
 
 
-def _let_signals_interrupt() -> None:
-    """Have a polite kill end a command as Ctrl-C does, also where a shell started it in the background."""
+def _let_signals_interrupt() -> list[int]:
+    """Have a polite kill end a command as Ctrl-C does, also where a shell started it in the background.
 
-    def interrupt(*_: object) -> None:
+    Returns the list in which signals are noted as they come.
+    """
+    seen: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        seen.append(number)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
+    return seen
 
 
-def _interrupted() -> int:
-    console.err.print("stopped")
-    return console.INTERRUPTED
+def _tell(message: str, status: int) -> int:
+    console.err.print(f"[bold red]error:[/] {escape(message)}")
+    return status
 
 
 def _told(error: OSError) -> str:

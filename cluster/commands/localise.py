@@ -267,7 +267,7 @@ def _delivered(place: Place, job: Job, output: Path | None) -> Job:
     """Put the result where -o says, if it is not there yet."""
     if output is None or job.output is None or Path(job.output) == output.absolute():
         return job
-    place.client.download(job.id, "h5r", output)
+    place.client.download(job.id, "h5r", output, overwrite=True)  # asked for, and checked, before the job
     if place.private:
         Path(job.output).unlink(missing_ok=True)
     return job.model_copy(update={"output": str(output.absolute())})

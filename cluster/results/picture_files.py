@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from cluster.errors import Invalid
@@ -105,6 +104,8 @@ def save_tiff(picture: Picture, path: Path) -> None:
     Counts are kept as they are; what is not whole, or too large, is scaled, and `localisations_per_grey` in the
     description says by how much.
     """
+    import tifffile  # not needed to serve pictures, and slow to load
+
     peak = float(picture.image.max(initial=0.0))
     whole = bool((picture.image == np.rint(picture.image)).all()) and peak <= 65535
     scale = 1.0 if whole or peak == 0 else 65535 / peak

@@ -17,6 +17,7 @@ SOURCES = sorted(
     [*(ROOT / "cluster").rglob("*.py"), *(ROOT / "fitting").rglob("*.py"), ROOT / "clusterofone.py"]
 )
 LONGEST_FILE = 450
+MAY_BE_LONGER = {"protocol.py": "every message on the wire is in one place, by design"}
 
 LIGHT_IMPORTS = [
     ("fitting", ["numba", "scipy", "pydantic", "h5py"]),
@@ -86,6 +87,7 @@ def test_files_stay_short() -> None:
         path.name: count
         for path in SOURCES
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST_FILE
+        and path.name not in MAY_BE_LONGER
     }
 
     assert long == {}

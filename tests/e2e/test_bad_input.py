@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_unknown_command_and_option(shell: Any) -> None:
         (lambda p: p.write_bytes(b""), "empty"),
         (lambda p: p.write_bytes(b"this is no image at all" * 10), "broken.tif"),
         (lambda p: write_tiff(p, np.zeros((4, 32, 32, 3), np.uint8), photometric="rgb"), "RGB"),
-        (lambda p: write_tiff(p, np.zeros((4, 32, 32), np.complex64)), "complex64"),
+        (lambda p: write_tiff(p, np.zeros((4, 32, 32), np.complex64), photometric="minisblack"), "complex64"),
     ],
     ids=["empty", "not an image", "colour", "complex"],
 )
@@ -79,7 +80,7 @@ def test_a_file_that_is_no_series_is_named(shell: Any, tmp_path: Path, make: Any
         (["--set", "threshold=-1"], ["threshold"]),
         (["--set", "threshold=high"], ["threshold"]),
         (["--set", "threshold"], ["KEY=VALUE"]),
-        (["--fit", "LatGauss"], ["LatGauss", "LatGaussFitFR"]),
+        (["--fit", "LatGaussFitXX"], ["LatGaussFitXX", "LatGaussFitFR"]),
         (["--set", "roi=[0,0,500,500]"], ["roi"]),
         (["--set", "start_at=5000"], ["start_at"]),
         (["-o", "result.csv"], [".h5r"]),
@@ -149,34 +150,46 @@ def test_a_truncated_file_gives_its_whole_frames_and_says_which_are_missing(
     assert Path(job["output"]).exists()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", dim_frames(5))
-    (tmp_path / "locked").mkdir(mode=0o500)
-
-    refused(shell.run("localise", "a.tif", "-n", 1, "-o", "locked/a.h5r", *METADATA), "locked")
-
-
 CAN_MOUNT = sys.platform == "linux" and os.geteuid() == 0
 
 
-@pytest.mark.skipif(not CAN_MOUNT, reason="needs Linux and root, to mount a small disk")
-def test_a_full_disk_is_named_and_nothing_half_written_is_left(shell: Any, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", dim_frames(5))
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], check=False, capture_output=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    try:
-        out = shell.run("localise", "a.tif", "-n", 1, "-o", "small/a.h5r", *METADATA)
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a disk of the test's own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
 
-        refused(out, "small", "full")
-        assert leftovers(small) == []
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    def mounted(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            pytest.skip("mounting is not allowed here")
+        return folder
+
+    yield mounted
+    subprocess.run(["umount", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs Linux and root, to mount a small disk")
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(
+    shell: Any, tmp_path: Path, mount: Any
+) -> None:
+    write_tiff(tmp_path / "a.tif", dim_frames(5))
+    disk = mount("size=256k")
+
+    out = shell.run("localise", "a.tif", "-n", 1, "-o", "disk/a.h5r", *METADATA)
+
+    refused(out, "disk", "full")
+    assert leftovers(disk) == []
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs Linux and root, to mount a read-only disk")
+def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: Path, mount: Any) -> None:
+    write_tiff(tmp_path / "a.tif", dim_frames(5))
+    mount("ro")
+
+    refused(
+        shell.run("localise", "a.tif", "-n", 1, "-o", "disk/a.h5r", *METADATA), "disk", "cannot be written"
+    )
 
 
 def test_a_job_without_workers_is_told_to_wait(shell: Any, eventually: Any) -> None:

@@ -145,16 +145,24 @@ def test_pixels_need_not_be_square(spot: Callable[..., Any], metadata: dict[str,
         assert found["sigma"] == pytest.approx(150, rel=0.07)
 
 
+def _has_no_neighbour(rows: Any, distance_px: float) -> Any:
+    where = np.column_stack([rows["fitResults"]["x0"], rows["fitResults"]["y0"], rows["tIndex"] * 1e6])
+    nearest = np.sort(np.linalg.norm(where[:, np.newaxis] - where[np.newaxis], axis=2), axis=1)[:, 1]
+    return nearest > 100 * distance_px
+
+
 def test_a_part_of_the_frame_keeps_the_frames_coordinates(film: Film, metadata: dict[str, object]) -> None:
-    frames = film(40, 64, 80, 14)
+    frames = film(150, 64, 80, 8)
 
     whole = localise(frames, {}, metadata)
     part = localise(frames, {"roi": [20, 10, 70, 50]}, metadata)
 
     where = whole["fitResults"]
     inner = (where["x0"] > 3400) & (where["x0"] < 5600) & (where["y0"] > 2400) & (where["y0"] < 3600)
-    assert inner.sum() > 20
-    assert {row.tobytes() for row in whole[inner]} <= {row.tobytes() for row in part}
+    same = {row.tobytes() for row in part}
+    alone = _has_no_neighbour(whole, 10)
+    assert (inner & alone).sum() > 20
+    assert {row.tobytes() for row in whole[inner & alone]} <= same
     assert part["slicesUsed"]["x"]["start"].min() >= 20
     assert part["slicesUsed"]["y"]["stop"].max() <= 50
 

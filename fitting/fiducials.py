@@ -52,7 +52,7 @@ def find_fiducials(
     for t in chosen:
         number = 0
         for y, x in _markers(ratios.product(t), settings, camera):
-            rois.place[number] = t, y, x
+            rois.place[number] = t, y, x, 1
             _cut_marker(
                 stack.pixels[t],
                 law,

@@ -26,6 +26,7 @@ from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
 from fitting.frames import Range, Stack, check_frames, make_stack
 from fitting.localisations import CANDIDATE_DTYPE, LAT_GAUSS_DTYPE, FrameStatus
+from fitting.neighbours import fit_with_neighbours
 from fitting.rois import RoiBuffer
 from fitting.rows import make_rows
 from fitting.scan import Peaks, Plan, Sink, scan
@@ -268,9 +269,10 @@ class _Localiser:
         rois, camera, estimator = self._rois, self._camera, self._settings["estimator"]
         aspect = camera.voxel_x_nm / camera.voxel_y_nm
         found = estimate(estimator, rois.data, rois.extra, number, rois.side, self._width_px, aspect)
-        self._rows.append(
-            make_rows(found, estimator, rois, camera, self._shape, self._origin, self._stack.first)
-        )
+        if estimator == "mle":
+            fit_with_neighbours(found, rois, number, self._width_px, aspect, camera.noise_factor**2)
+        rows = make_rows(found, estimator, rois, camera, self._shape, self._origin, self._stack.first)
+        self._rows.append(rows[rois.place[:number, 3] != 0])
         table = np.zeros(candidates, CANDIDATE_DTYPE)
         table["frame"] = self._sink.frame[:candidates] + self._stack.first
         table["y_px"] = self._sink.values[:candidates, 0] + self._origin[0]

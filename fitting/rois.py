@@ -28,8 +28,8 @@ class RoiBuffer:
     Attributes
     ----------
     data, extra : (capacity side²,) float32 arrays
-    place : (capacity, 3) int32 array
-        Frame, y, x of the middle pixel.
+    place : (capacity, 4) int32 array
+        Frame, y, x of the middle pixel; 1 where the fit becomes a row, 0 where it only serves those of its neighbours.
     level : (capacity,) float32 array
         Mean background of the ROI [ADU].
     """
@@ -51,7 +51,7 @@ class RoiBuffer:
             capacity,
             np.empty(pixels, np.float32),
             np.empty(pixels, np.float32),
-            np.empty((capacity, 3), np.int32),
+            np.empty((capacity, 4), np.int32),
             np.empty(capacity, np.float32),
         )
 

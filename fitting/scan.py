@@ -98,7 +98,8 @@ def scan(
             sink.values[candidates + i, 1] = peaks.values[i, 1]
             sink.values[candidates + i, 2] = peaks.values[i, 3]
             sink.fitted[candidates + i] = 1 if kept else 0
-            if kept:
+            if kept or not plan.weighted:  # what is not kept may be a neighbour of what is
+                sink.place[rois, 3] = 1 if kept else 0
                 y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
                 sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
                 sink.level[rois] = cut(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +46,8 @@ FAR = 2.5  # [px] a fit farther from the truth has lost its molecule
 def main() -> None:
     options = parse()
     core = pin(options.core)
+    if options.quick:  # never over the documentation's pictures
+        options.out = Path(tempfile.mkdtemp(prefix="plots-"))
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "precision"):
         precision = measure_precision(1_000 if options.quick else 40_000, 3 if options.quick else 12)

@@ -55,6 +55,7 @@ class Series:
 
     @property
     def name(self) -> str:
+        """Return what the series is called in the report."""
         return Path(self.path).stem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from cluster.client import Client
 from cluster.commands import console, surroundings
 from cluster.config import Runtime
+from cluster.locate import Locator, Wanted
 
 Scheduler = Annotated[
     str | None,
@@ -47,27 +49,20 @@ class Connection:
 
 
 def connect(scheduler: str | None, token: str | None) -> Connection:
-    """Return the connection to the cluster that is named, or to this user's own.
+    """Return the connection to the cluster that is named (option, environment, configuration) or this user's own.
+
+    A cluster that merely announces itself is never used: a command may send it data.
 
     Raises
     ------
-    Refused
+    Unavailable
         If there is none; says what was tried.
     """
-    if scheduler:
-        runtime = next(
-            (r for r in [surroundings.own_runtime()] if r is not None and r.url == scheduler.rstrip("/")),
-            None,
-        )
-        if token is None and runtime is not None:
-            token = surroundings.own_token(runtime.name)
-        return Connection(Client(scheduler, token or _prompted_token()), runtime)
-    runtime = surroundings.own_runtime()
-    if runtime is None:
-        console.refuse(
-            "no cluster: tried --scheduler, $CLUSTEROFONE_SCHEDULER, and this user's own on this machine. Start one: clusterofone"
-        )
-    return Connection(Client(runtime.url, token or surroundings.own_token(runtime.name)), runtime)
+    wanted = Wanted(url=scheduler, token=token, discover=False)
+    located = asyncio.run(Locator(surroundings.places(), role="owner").locate(wanted))
+    own = surroundings.own_runtime()
+    runtime = own if own is not None and own.cluster_id == located.cluster_id else None
+    return Connection(Client(located.url, located.token or _prompted_token()), runtime)
 
 
 def relative_to_roots(path: Path, roots: tuple[Path, ...]) -> str | None:

@@ -31,7 +31,9 @@ def follow(client: Client, job: Job, *, own_workers: bool = False) -> Job:
 def say_if_nobody_works(client: Client) -> None:
     """Tell that a job will wait, when there is no worker to do it."""
     if not any(worker.state in {"idle", "working"} for worker in client.workers()):
-        console.say("no worker is there; the job waits until one joins: clusterofone worker")
+        console.say(
+            "no worker is there yet; the job waits until one has started or joins (clusterofone worker)"
+        )
 
 
 def summary(job: Job) -> str:

@@ -22,6 +22,7 @@ from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, j
 from cluster.config import Places
 from cluster.errors import CallerError
 from cluster.local import LocalCluster, Plan
+from cluster.locate import read_config
 from cluster.protocol import Job, JobRequest
 
 PRIVATE: Final = "private"
@@ -196,7 +197,7 @@ def _place(
     output: Path | None,
 ) -> Iterator[Place]:
     """Return the cluster that is named or that this user runs here, else (and always with -n) a private one."""
-    if scheduler is not None:
+    if scheduler is not None or read_config(surroundings.places().config).scheduler:
         connection = connect(scheduler, token)
         yield Place(connection.client, connection.runtime.roots if connection.runtime else (), private=False)
         return

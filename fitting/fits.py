@@ -28,6 +28,7 @@ from fitting.windows import (
     first_data_frame,
     laser_on,
     window_for,
+    windows_for,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "required_metadata",
     "resolve",
     "window_for",
+    "windows_for",
 ]
 
 _WLS_ROI_HALF_SIZE = 5

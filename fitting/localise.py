@@ -163,9 +163,8 @@ def _windows(
     stack: Stack, settings: Mapping[str, object], metadata: Mapping[str, object], series: Range
 ) -> npt.NDArray[np.int64]:
     """Background frames of every frame of the stack, as positions in it."""
-    window, limits = fits.background_window(settings), fits.background_limits(settings, metadata, series)
-    absolute = [fits.window_for(stack.first + t, window, limits) for t in range(len(stack.pixels))]
-    windows = np.array(absolute, np.int64).reshape(-1, 2)
+    numbers = range(stack.first, stack.first + len(stack.pixels))
+    windows = np.array(fits.windows_for(numbers, settings, metadata, series), np.int64).reshape(-1, 2)
     windows[windows[:, 1] > windows[:, 0]] -= stack.first
     return windows
 
@@ -233,19 +232,28 @@ class _Localiser:
         return self._scan(first, last, True, self._sums)
 
     def _scan_levels(self, first: int, last: int) -> int:
-        """Frame by frame, each with a background of its own."""
-        pixels, present, level = self._stack.pixels, self._stack.present, np.empty(self._shape, np.float32)
-        fraction = self._settings["background_percentile"]
-        for t in range(first, last):
-            start, stop = self._windows[t]
-            if fraction is None:
-                used = mean_level(pixels, present, start, stop, level)
-            else:
-                used = percentile_level(pixels, present, start, stop, fraction, level)
-            self._state[2] = used > 0
-            if self._scan(t, t + 1, False, level) == t:
-                return t
+        """Frames that share a background together."""
+        level = np.empty(self._shape, np.float32)
+        while first < last:
+            self._state[2] = self._make_level(self._windows[first], level) > 0
+            stop = first + 1
+            while stop < last and (self._windows[stop] == self._windows[first]).all():
+                stop += 1
+            reached = self._scan(first, stop, False, level)
+            if reached < stop:
+                return reached
+            first = stop
         return last
+
+    def _make_level(self, window: npt.NDArray[np.int64], level: npt.NDArray[np.float32]) -> int:
+        pixels, present, (start, stop) = self._stack.pixels, self._stack.present, window
+        fraction = self._settings["background_percentile"]
+        used: int = (
+            mean_level(pixels, present, start, stop, level)
+            if fraction is None
+            else percentile_level(pixels, present, start, stop, fraction, level)
+        )
+        return used
 
     def _scan(self, first: int, last: int, running: bool, level: npt.NDArray[Any]) -> int:
         reached: int = scan(

@@ -14,6 +14,7 @@ import numpy as np
 
 from fitting.errors import InvalidMetadata
 
+_REFRESHED_EVERY = 8  # frames, at most: a percentile takes as long as localising ten frames
 FIDUCIAL_REACH = 10  # frames before and after that the fiducials' product image uses
 
 Range = tuple[int, int]
@@ -118,6 +119,25 @@ def window_for(frame: int, window: Range | None, limits: Range) -> Range:
     return start, start + length
 
 
+def windows_for(
+    frames: range, settings: Mapping[str, object], metadata: Mapping[str, object], series: Range
+) -> list[Range]:
+    """Frames that make the background of each of `frames`.
+
+    A percentile is made anew for every eighth frame of the series only, counted from frame 0 (every fourth for a window of
+    twelve, and so on: a third of the window), and serves until the next; a mean moves with every frame.
+    """
+    window, limits = background_window(settings), background_limits(settings, metadata, series)
+    every = _refreshed_every(settings, window)
+    return [window_for(frame - frame % every, window, limits) for frame in frames]
+
+
+def _refreshed_every(settings: Mapping[str, object], window: Range | None) -> int:
+    if window is None or settings["background_percentile"] is None:
+        return 1
+    return max(1, min(_REFRESHED_EVERY, (window[1] - window[0]) // 3))
+
+
 def context_range(
     settings: Mapping[str, object], metadata: Mapping[str, object], series: Range, start: int, stop: int
 ) -> Range:
@@ -141,10 +161,8 @@ def context_range(
     if first > last:
         return start, stop
     ranges = [(start, stop)]
-    window, limits = background_window(settings), background_limits(settings, metadata, series)
-    ranges += [
-        used for used in (window_for(frame, window, limits) for frame in (first, last)) if used[0] < used[1]
-    ]
+    ends = range(first, last + 1, max(last - first, 1))
+    ranges += [used for used in windows_for(ends, settings, metadata, series) if used[0] < used[1]]
     if settings["track_fiducials"]:
         ranges.append((max(first - FIDUCIAL_REACH, series[0]), min(last + 1 + FIDUCIAL_REACH, series[1])))
     return min(a for a, _ in ranges), max(b for _, b in ranges)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from fitting.fits import (
     analysed_range,
     background_limits,
-    background_window,
     context_range,
     resolve,
     window_for,
+    windows_for,
 )
 
 
@@ -127,6 +127,7 @@ SERIES = st.fixed_dictionaries(
         "stop_at": st.one_of(st.none(), st.integers(61, 250)),
         "background": st.sampled_from([None, "-30:0", "-5:0", "-15:15", "1:21", "-40:-20"]),
         "fiducials": st.booleans(),
+        "percentile": st.sampled_from([None, 0.25]),
     }
 )
 
@@ -137,6 +138,7 @@ def facts_of(series: dict[str, Any]) -> tuple[dict[str, object], dict[str, objec
         stop_at=series["stop_at"],
         background=series["background"],
         track_fiducials=series["fiducials"],
+        background_percentile=series["percentile"],
     )
     return analysis, {"EstimatedLaserOnFrameNo": series["laser_on"]}, (0, series["frames"])
 
@@ -160,12 +162,28 @@ def test_the_context_holds_the_window_of_every_analysed_frame_and_no_spare_one(
     analysis, metadata, whole = facts_of(series)
     start, stop = bounds[0], min(bounds[1], whole[1])
     assume(start < stop and not series["fiducials"])
-    limits, window = background_limits(analysis, metadata, whole), background_window(analysis)
     analysed = analysed_range(analysis, metadata, whole[1])
 
     a, b = context_range(analysis, metadata, whole, start, stop)
 
     frames = range(max(start, analysed[0]), min(stop, analysed[1]))
-    used = [window_for(frame, window, limits) for frame in frames]
+    used = windows_for(frames, analysis, metadata, whole)
     held = [(start, stop), *(one for one in used if one[0] < one[1])]
     assert (a, b) == (min(first for first, _ in held), max(last for _, last in held))
+
+
+def test_a_mean_has_a_window_for_every_frame() -> None:
+    used = windows_for(range(100, 103), settings(), {}, (0, 500))
+
+    assert used == [(70, 100), (71, 101), (72, 102)]
+
+
+@pytest.mark.parametrize(("background", "every"), [("-30:0", 8), ("-12:0", 4), ("-15:15", 8), ("-2:0", 1)])
+def test_a_percentile_is_renewed_on_a_grid_of_absolute_frame_numbers(background: str, every: int) -> None:
+    analysis = settings(background=background, background_percentile=0.25)
+    mean = settings(background=background)
+
+    used = windows_for(range(203, 260), analysis, {"Protocol.DataStartsAt": 5}, (0, 500))
+
+    on_grid = [frame - frame % every for frame in range(203, 260)]
+    assert used == [windows_for(range(g, g + 1), mean, {}, (0, 500))[0] for g in on_grid]

@@ -16,9 +16,9 @@ _METADATA = {
 
 
 def warm_up() -> None:
-    """Run every kernel for every type of frames on a few small frames with one bright spot."""
+    """Run every kernel for every type of frames on a few small frames with two bright spots side by side."""
     y, x = np.mgrid[:32, :32]
-    spot = 100 + 2000 * np.exp(-((x - 15) ** 2 + (y - 16) ** 2) / 3.4)
+    spot = 100 + sum(2000 * np.exp(-((x - centre) ** 2 + (y - 16) ** 2) / 3.4) for centre in (13, 19))
     frames = np.stack([spot, np.full_like(spot, 101), np.full_like(spot, 101)])
     variations: list[dict[str, object]] = [
         {},

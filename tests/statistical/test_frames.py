@@ -140,3 +140,61 @@ def test_the_whole_way_is_as_precise_as_its_reported_errors(spots: Callable[...,
     spread = np.sqrt((all_errors**2).mean()) / bound[:, :2].mean()
     assert abs(spread - 1) < 0.01 + 4 / np.sqrt(2 * all_errors.size)
     assert abs(rows["nchi2"].mean() - 1) < 0.02
+
+
+def _errors_and_reported(
+    frames: Any, truth: Any, settings: dict[str, object], camera: dict[str, object]
+) -> Any:
+    """(found - truth) and the reported errors [px], of the molecules at the same places in all frames."""
+    rows = analyse(frames, {"background": None, "psf_sigma_nm": 130.0, **settings}, camera).rows
+    rows = rows[rows["resultCode"] == 1]
+    where = np.column_stack([rows["fitResults"]["x0"], rows["fitResults"]["y0"]]) / 100
+    index, distance = _nearest(where, truth)
+    near = distance < 1
+    reported = np.column_stack([rows["fitError"]["x0"], rows["fitError"]["y0"]])[near] / 100
+    return (where - truth[index])[near], reported
+
+
+def test_a_noisy_pixel_beside_a_molecule_pulls_it_only_where_the_map_is_unknown() -> None:
+    rng = np.random.default_rng(6)
+    expected = np.full((60, 128, 128), 10.0)
+    truth = _grid((128, 128), 16, rng)
+    for image in expected:
+        _add(image, truth, 1000)
+    variance = np.full((128, 128), 2.56)
+    y, x = np.rint(truth[:, 1]).astype(int), np.rint(truth[:, 0]).astype(int)
+    variance[y, x + 2] = 2000.0
+    frames = _camera(expected, rng, np.sqrt(variance))
+
+    (off, reported), (blind, believed) = (
+        _errors_and_reported(frames, truth, settings, METADATA)
+        for settings in ({"variance_map": variance}, {})
+    )
+
+    assert len(off) > 0.97 * 60 * len(truth)
+    pull = off / reported
+    assert abs(pull.std() - 1) < 0.05
+    assert (abs(pull.mean(axis=0)) < 0.1).all()
+    assert np.sqrt((blind**2).mean()) > 1.2 * np.sqrt((off**2).mean())
+    assert (blind / believed).std() > 1.3
+
+
+def test_errors_of_an_emccd_include_its_excess_noise() -> None:
+    rng = np.random.default_rng(7)
+    expected = np.full((30, 128, 128), 10.0)
+    truth = _grid((128, 128), 16, rng)
+    for image in expected:
+        _add(image, truth, 1000)
+    camera = METADATA | {
+        "Camera.TrueEMGain": 300.0,
+        "Camera.ElectronsPerCount": 10.0,
+        "Camera.NoiseFactor": np.sqrt(2),
+        "Camera.ReadNoise": 0.0,
+    }
+    electrons = rng.gamma(np.maximum(rng.poisson(expected), 1e-9), 300.0)
+    frames = np.clip(np.round(100 + electrons / 10.0), 0, 65535).astype(np.uint16)
+
+    off, reported = _errors_and_reported(frames, truth, {}, camera)
+
+    assert len(off) > 0.99 * 30 * len(truth)
+    assert 0.95 < np.sqrt((off**2).mean() / (reported**2).mean()) < 1.1

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -36,6 +36,7 @@ class Analysed(Protocol):
 
 Analyse = Callable[..., Analysed]
 Maps = Mapping[str, np.ndarray[Any, Any]]
+_USUAL: Final[Mapping[str, Any]] = {"estimator": "mle"}
 
 
 class Engine:
@@ -46,6 +47,8 @@ class Engine:
     ) -> None:
         self._given = analyse
         self._clock = clock
+        self._cache: Path | None = None
+        self._ready_for: set[tuple[object, ...]] = set()
 
     def localise(
         self, spec: JobSpec, start: int, stop: int, frames: FrameRange, maps: Maps | None = None
@@ -57,8 +60,9 @@ class Engine:
         fitting.errors.FittingError
             If the settings, metadata or frames cannot be used; no other worker could either.
         """
+        analyse = self._analyse(spec.analysis, spec.dtype)
         began = self._clock()
-        analysed = self._analyse()(
+        analysed = analyse(
             frames.frames[start - frames.start : stop - frames.start],
             {**spec.analysis, **(maps or {})},
             spec.metadata,
@@ -79,27 +83,31 @@ class Engine:
         )
 
     def warm_up(self, cache: Path) -> None:
-        """Compile the kernels, or load them compiled: one process at a time, so that the others find them done."""
+        """Make the kernels of the usual analysis ready; those of another are made when a job first needs them."""
         keep_compiled_code(cache, os.environ)
         cache.mkdir(parents=True, exist_ok=True)
+        self._cache = cache
+        self._analyse(_USUAL, "uint16")
+
+    def _analyse(self, settings: Mapping[str, Any], dtype: str) -> Analyse:
+        if self._given is not None:
+            return self._given
+        from fitting import analyse
+        from fitting.warm import kernels_of
+
+        if self._cache is not None and (kernels := kernels_of(settings, dtype)) not in self._ready_for:
+            self._compile(self._cache, settings, dtype)
+            self._ready_for.add(kernels)
+        return analyse
+
+    def _compile(self, cache: Path, settings: Mapping[str, Any], dtype: str) -> None:
+        """Compile kernels, or load them compiled: one process at a time, so that the others find them done."""
+        from fitting import warm_up
+
         with FileLock(cache / "warm-up.lock"):
             began = self._clock()
-            self._warm()
+            warm_up(settings, dtype)
             logger.info("the fits are ready after %.1f s", self._clock() - began)
-
-    def _warm(self) -> None:
-        if self._given is None:
-            from fitting import analyse, warm_up
-
-            warm_up()
-            self._given = analyse
-
-    def _analyse(self) -> Analyse:
-        if self._given is None:
-            from fitting import analyse
-
-            self._given = analyse
-        return self._given
 
 
 def reasons(start: int, status: np.ndarray[Any, Any], missing: tuple[int, ...]) -> dict[int, str]:

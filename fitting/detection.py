@@ -28,6 +28,7 @@ class Workspace(NamedTuple):
 
     signal: background-subtracted rows with the filter's reach above and below; low, high: rows after the vertical
     pass, with the reach on either side; band: R, and snr: R²/σ², each with the last two rows of the band before, and a column of -1 around.
+    pending (2,) int64: the frame whose peaks wait for room, or -1, and their number.
     """
 
     signal: Any
@@ -36,6 +37,7 @@ class Workspace(NamedTuple):
     band: Any
     snr: Any
     noise: Any
+    pending: Any
     stride: int
 
 
@@ -54,6 +56,7 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
         band=np.zeros((BAND + 3) * (stride + 2 * LANES), np.float32),
         snr=np.zeros((BAND + 3) * (stride + 2 * LANES), np.float32),
         noise=np.zeros(stride, np.float32),
+        pending=np.array([-1, 0], np.int64),
         stride=stride,
     )
 

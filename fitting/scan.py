@@ -1,7 +1,7 @@
 """From frames to ROIs: background, detection and cutting, frame by frame, without coming back to Python.
 
 The background is either the running sum of integer frames, which is kept here, or an image that was made outside. When a
-buffer is too full for a frame that frame is given back, to be scanned again once there is room.
+buffer is too full for a frame that frame is given back; once there is room it goes on with the peaks that were found.
 """
 
 from __future__ import annotations
@@ -83,13 +83,17 @@ def scan(
             move_window(level, state, stack, present, windows[t, 0], windows[t, 1])
         per_frame = np.float32(1.0) / np.float32(state[2]) if state[2] > 0 else np.float32(0.0)
         frame = stack[t]
-        found = find_peaks(
-            frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values
-        )
-        found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
-        debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
+        found = work.pending[1]
+        if work.pending[0] != t:
+            found = find_peaks(
+                frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values
+            )
+            found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
+            debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
+        work.pending[0] = -1
         rois, candidates = sink.count[0], sink.count[1]
         if rois + found > sink.level.shape[0] or candidates + found > sink.frame.shape[0]:
+            work.pending[0], work.pending[1] = t, found
             return t
         for i in range(found):
             kept = peaks.state[i] == KEPT

@@ -100,8 +100,9 @@ def _replace(found: Estimates, chosen: npt.NDArray[np.int32], new: Estimates) ->
         old[chosen[good]] = better[good]
 
 
-@kernel
-def list_neighbours(place: Any, real: Any, reach: int) -> Any:
+def list_neighbours(
+    place: npt.NDArray[np.int32], real: npt.NDArray[np.bool_], reach: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Which ROIs lie within `reach` px of each other in both directions, in the same frame.
 
     Two that touch are one: peaks of the signal-to-noise image that share a peak of the signal.
@@ -118,38 +119,22 @@ def list_neighbours(place: Any, real: Any, reach: int) -> Any:
     first : (number + 1,) int64 array
         Where the neighbours of each ROI begin.
     others : (pairs,) int32 array
-        The neighbours.
+        The neighbours, in ascending order.
     """
     number = len(real)
-    first = np.zeros(number + 1, np.int64)
-    others = np.empty(0, np.int32)
-    for filling in range(2):
-        pairs = 0
-        for i in range(number):
-            first[i] = pairs
-            for direction in (-1, 1):
-                j = i + direction
-                while 0 <= j < number and _in_band(place, i, j, reach + _SLACK):
-                    if real[i] and real[j] and _is_near(place, i, j, reach):
-                        if filling:
-                            others[pairs] = j
-                        pairs += 1
-                    j += direction
-        first[number] = pairs
-        if not filling:
-            others = np.empty(pairs, np.int32)
-    return first, others
-
-
-@device
-def _in_band(place: Any, i: int, j: int, reach: int) -> Any:
-    return place[i, 0] == place[j, 0] and abs(place[i, 1] - place[j, 1]) <= reach
-
-
-@device
-def _is_near(place: Any, i: int, j: int, reach: int) -> Any:
-    distance = max(abs(place[j, 1] - place[i, 1]), abs(place[j, 2] - place[i, 2]))
-    return 1 < distance <= reach
+    pairs = [np.empty((0, 2), np.int64)]
+    for step in range(1, number):
+        apart = place[step:number, :3] - place[: number - step, :3]
+        across = abs(apart[:, 1:]).max(axis=1)
+        if not ((apart[:, 0] == 0) & (abs(apart[:, 1]) <= reach + _SLACK)).any():
+            break
+        near = (apart[:, 0] == 0) & (across > 1) & (across <= reach) & real[step:] & real[: number - step]
+        one = np.flatnonzero(near)
+        pairs += [np.column_stack([one, one + step]), np.column_stack([one + step, one])]
+    both = np.concatenate(pairs)
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    first = np.searchsorted(both[:, 0], np.arange(number + 1))
+    return first, both[:, 1].astype(np.int32)
 
 
 @kernel

@@ -123,14 +123,19 @@ def list_neighbours(
     """
     number = len(real)
     pairs = [np.empty((0, 2), np.int64)]
-    for step in range(1, number):
-        apart = place[step:number, :3] - place[: number - step, :3]
-        across = abs(apart[:, 1:]).max(axis=1)
-        if not ((apart[:, 0] == 0) & (abs(apart[:, 1]) <= reach + _SLACK)).any():
-            break
-        near = (apart[:, 0] == 0) & (across > 1) & (across <= reach) & real[step:] & real[: number - step]
-        one = np.flatnonzero(near)
-        pairs += [np.column_stack([one, one + step]), np.column_stack([one + step, one])]
+    frame, y, x = place[:number, 0], place[:number, 1], place[:number, 2]
+    one, step = np.arange(number), 0
+    while len(one):  # those that may still have a neighbour so far down the list
+        step += 1
+        one = one[one + step < number]
+        other = one + step
+        below = abs(y[other] - y[one])
+        in_band = (frame[other] == frame[one]) & (below <= reach + _SLACK)
+        one, other, below = one[in_band], other[in_band], below[in_band]
+        apart = np.maximum(below, abs(x[other] - x[one]))
+        near = (apart > 1) & (apart <= reach) & real[one] & real[other]
+        pair = np.column_stack([one[near], other[near]])
+        pairs += [pair, pair[:, ::-1]]
     both = np.concatenate(pairs)
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
     first = np.searchsorted(both[:, 0], np.arange(number + 1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -345,3 +346,22 @@ def test_a_bead_that_stays_is_tracked(
     assert sorted(result.fiducials["tIndex"]) == list(range(30))
     assert abs(found["x0"] - 4030).max() < 30
     assert abs(found["y0"] - 2160).max() < 30
+
+
+@pytest.mark.parametrize("room", [1, 3, 7])
+@pytest.mark.parametrize("settings", [{}, {"estimator": "wls"}, {"background_percentile": 0.3}], ids=str)
+def test_a_buffer_that_is_soon_full_gives_the_same_bytes(
+    film: Film,
+    metadata: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    room: int,
+) -> None:
+    frames = film(FRAMES, 40, 45, 4, seed=2)
+    whole = analyse(frames, settings, metadata)
+
+    monkeypatch.setattr(sys.modules["fitting.localise"], "_ROIS", room)
+    small = analyse(frames, settings, metadata)
+
+    assert len(whole.rows) > 50
+    assert _bytes(small) == _bytes(whole)

@@ -104,13 +104,23 @@ class LocalCluster:
     async def _start(self) -> None:
         self._supervisor = Supervisor(self._environ, on_event=self._on_event)
         plan = self.plan
-        said = await self._supervisor.start(self._role("scheduler", self._scheduler_arguments()))
+        said = await self._supervisor.start(
+            self._scheduler(plan.port), lambda said: self._scheduler(_port_of(said))
+        )
         self.url = str(said["url"])
         for number in range(1, plan.workers + 1):  # they load while the data server does
             self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token=True))
-        arguments = ["dataserver", *self._shared_arguments(), "--scheduler", self.url]
-        said = await self._supervisor.start(self._role("dataserver", arguments))
+        said = await self._supervisor.start(
+            self._dataserver(None), lambda said: self._dataserver(_port_of(said))
+        )
         self.dataserver_url = str(said["url"])
+
+    def _scheduler(self, port: int | None) -> Role:
+        return self._role("scheduler", [*self._scheduler_arguments(), *_port_option(port)])
+
+    def _dataserver(self, port: int | None) -> Role:
+        arguments = ["dataserver", *self._shared_arguments(), "--scheduler", self.url]
+        return self._role("dataserver", [*arguments, *_port_option(port)])
 
     def _role(self, name: str, arguments: list[str], *, token: bool = False) -> Role:
         environment = {}
@@ -132,7 +142,6 @@ class LocalCluster:
     def _scheduler_arguments(self) -> list[str]:
         arguments = ["scheduler", *self._shared_arguments(), "--join", self.plan.join]
         for option, value in (
-            ("--port", self.plan.port),
             ("--task-frames", self.plan.task_frames),
             ("--results-root", self.plan.results_root),
         ):
@@ -155,3 +164,12 @@ class LocalCluster:
         self._thread.join(5.0)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+def _port_of(said: dict[str, Any]) -> int:
+    """Return the port a role had, which it gets again so that everyone finds it where it was."""
+    return int(str(said["url"]).rpartition(":")[2])
+
+
+def _port_option(port: int | None) -> list[str]:
+    return [] if port is None else ["--port", str(port)]

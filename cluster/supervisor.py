@@ -33,6 +33,9 @@ _RESTART_DELAY_S: Final = (0.5, 30.0)
 _HEALTHY_AFTER_S: Final = 20.0
 
 
+Again = Callable[[dict[str, Any]], "Role"]
+
+
 @dataclass(frozen=True)
 class Role:
     """A process to run: `clusterofone ARGUMENTS` with these additions to the environment."""
@@ -149,12 +152,16 @@ class Supervisor:
         self._keeping = 0
         self._stopping = False
 
-    async def start(self, role: Role) -> dict[str, Any]:
-        """Start a role that must not die, and return what it said when ready; raises `Unavailable`."""
+    async def start(self, role: Role, again: Again | None = None) -> dict[str, Any]:
+        """Start a role that must be there, and return what it said when ready; raises `Unavailable`.
+
+        When it dies it is started anew as `again` says, given what it had said; without `again`, or when it cannot be
+        started anew, `wait` tells.
+        """
         process = await RoleProcess.start(role, self._environ)
         self._essential.append(process)
         said = await process.ready()
-        self._keepers.append(asyncio.create_task(self._watch(process)))
+        self._keepers.append(asyncio.create_task(self._watch(process, again and (lambda: again(said)))))
         return said
 
     def keep(self, role: Role) -> None:
@@ -187,13 +194,26 @@ class Supervisor:
         for process in [*self._kept, *self._essential]:
             process.kill()
 
-    async def _watch(self, process: RoleProcess) -> None:
-        status = await process.wait()
-        if not self._stopping and not self._failed.done():
+    async def _watch(self, process: RoleProcess, again: Callable[[], Role] | None) -> None:
+        while True:
+            status = await process.wait()
             why = _last_line(process.role.log)
-            self._failed.set_result(
-                f"the {process.role.name} ended with status {status}" + (f": {why}" if why else "")
-            )
+            said = f"the {process.role.name} ended with status {status}" + (f": {why}" if why else "")
+            if again is None or status == NOT_AGAIN:
+                self._fail(said)
+                return
+            self._on_event(f"{said}; starting it again")
+            following = await RoleProcess.start(again(), self._environ)
+            self._essential[self._essential.index(process)] = process = following
+            try:
+                await process.ready()
+            except Unavailable as error:
+                self._fail(error.detail)
+                return
+
+    def _fail(self, why: str) -> None:
+        if not self._failed.done():
+            self._failed.set_result(why)
 
     async def _keep(self, role: Role) -> None:
         delay = _RESTART_DELAY_S[0]
@@ -219,8 +239,8 @@ class Supervisor:
     def _give_up(self, role: Role, why: str) -> None:
         self._on_event(f"{role.name} cannot work: {why}")
         self._keeping -= 1
-        if self._keeping == 0 and not self._failed.done():
-            self._failed.set_result(f"no {role.name.rpartition('-')[0]} can work: {why}")
+        if self._keeping == 0:
+            self._fail(f"no {role.name.rpartition('-')[0]} can work: {why}")
 
 
 def _ready_line(line: bytes) -> dict[str, Any] | None:

@@ -184,6 +184,30 @@ def test_a_worker_that_dies_is_started_again(own_cluster: Running, eventually: E
     assert len(second) == 1
 
 
+@pytest.mark.parametrize("victim", ["scheduler", "dataserver"])
+def test_a_job_goes_on_when_a_role_is_killed(
+    shell: Any, own_cluster: Running, series: Path, eventually: Eventually, victim: str
+) -> None:
+    big = series.with_name("big.tif")
+    assert shell.run("simulate", big, "--frames", 2000, "--size", 128).returncode == 0
+    job = shell.json("submit", big)
+    eventually(lambda: own_cluster.job(job["id"])["frames"]["localised"] >= 40, "some finished frames")
+
+    for child in psutil.Process(own_cluster.process.pid).children():
+        if victim in child.cmdline():
+            child.kill()
+
+    def ended_by_now() -> dict[str, Any] | None:
+        try:
+            return own_cluster.ended(job["id"])
+        except httpx.TransportError:  # it is starting again
+            return None
+
+    ended = eventually(ended_by_now, "the end of the job")
+    assert ended["state"] == "done"
+    assert ended["frames"] == {"total": 2000, "localised": 2000, "skipped": 0, "failed": 0}
+
+
 def test_jobs_survive_a_restart_of_the_cluster(
     shell: Any, own_cluster: Running, series: Path, eventually: Eventually
 ) -> None:

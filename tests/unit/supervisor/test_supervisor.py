@@ -125,3 +125,23 @@ async def test_a_log_that_grew_large_is_set_aside(environ: dict[str, str], tmp_p
 
     assert (tmp_path / "worker-1.log").stat().st_size < 1000
     assert (tmp_path / "worker-1.old.log").stat().st_size == 5 << 20
+
+
+async def test_a_role_that_must_be_there_is_started_anew_when_it_dies(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    events: list[str] = []
+    came_back = asyncio.Event()
+    first = 'import sys; print(\'{"ready": 1, "url": "here"}\', flush=True); sys.exit(\'crashed\')'
+
+    def again(said: dict[str, object]) -> Role:
+        assert said["url"] == "here"
+        came_back.set()
+        return role(ENDS_WITH_PIPE, tmp_path, "scheduler")
+
+    supervisor = Supervisor(environ, on_event=events.append)
+    await supervisor.start(role(first, tmp_path, "scheduler"), again)
+    await asyncio.wait_for(came_back.wait(), 60)
+    await supervisor.stop()
+
+    assert "crashed" in events[0]

@@ -72,6 +72,10 @@ def approve(
             console.out.print(
                 f"{machine.host} ({machine.address}, {machine.cores} cores) waits.", markup=False
             )
-        console.refuse("which one? clusterofone approve NAME, or --all")
+        console.refuse(
+            f"{host}: no machine of this name waits"
+            if host
+            else "which one? clusterofone approve NAME, or --all"
+        )
     if host is not None and not chosen:
         raise typer.Exit(console.FAILED)

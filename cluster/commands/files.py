@@ -30,7 +30,7 @@ def render(
     results: Annotated[Path, typer.Argument(metavar="IN.h5r")],
     picture: Annotated[Path, typer.Argument(metavar="OUT.png|OUT.tif")],
     pixel_nm: Annotated[
-        float, typer.Option(min=0.5, max=1000.0, help="Size of a pixel of the picture [nm].")
+        float, typer.Option(min=0.5, max=1000.0, help="Size of a pixel of the picture \\[nm].")
     ] = 10.0,
     style: Annotated[
         Style, typer.Option(help="gaussian: as wide as each localisation's error; histogram: counts.")

@@ -32,7 +32,7 @@ def say_if_nobody_works(client: Client) -> None:
     """Tell that a job will wait, when there is no worker to do it."""
     if not any(worker.state in {"idle", "working"} for worker in client.workers()):
         console.say(
-            "no worker is there yet; the job waits until one has started or joins (clusterofone worker)"
+            "no worker is there yet (those of a cluster just started may be compiling); the job waits for one"
         )
 
 

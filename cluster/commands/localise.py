@@ -28,14 +28,14 @@ from cluster.protocol import Job, JobRequest
 PRIVATE: Final = "private"
 _FIRST_START_S: Final = 120.0
 _STARTING_S: Final = 20.0
-_EXAMPLE_VALUES: Final = {
-    "voxelsize.x": "0.1",
-    "voxelsize.y": "0.1",
-    "Camera.ADOffset": "100",
-    "Camera.ElectronsPerCount": "0.5",
-    "Camera.ReadNoise": "1.6",
-    "Camera.TrueEMGain": "1",
-    "Camera.NoiseFactor": "1",
+_PLACEHOLDERS: Final = {
+    "voxelsize.x": "MICROMETRES",
+    "voxelsize.y": "MICROMETRES",
+    "Camera.ADOffset": "ADU",
+    "Camera.ElectronsPerCount": "ELECTRONS_PER_ADU",
+    "Camera.ReadNoise": "ELECTRONS",
+    "Camera.TrueEMGain": "GAIN",
+    "Camera.NoiseFactor": "FACTOR",
 }
 
 Series = Annotated[
@@ -173,6 +173,8 @@ def _check_arguments(series: list[Path], output: Path | None, *, overwrite: bool
     for path in series:
         if local and not path.exists():
             console.refuse(f"{path}: there is no such file")
+        if local and path.is_dir() and path.suffix not in {".pcs", ".zarr"}:
+            console.refuse(f"{path}: is a folder; name the series in it")
     if output is None:
         return
     if len(series) > 1:
@@ -291,14 +293,15 @@ def _completing(path: Path, request: JobRequest) -> Iterator[None]:
         yield
     except CallerError as error:
         missing = error.facts.get("keys") or []
-        if missing:
-            console.say(f"Complete this and run it again:\n  {_completed(path, request, missing)}")
-        raise
+        if not missing:
+            raise
+        command = _completed(path, request, missing)
+        console.refuse(f"{error.detail}\nFill in the capitals and run it again:\n  {command}")
 
 
 def _completed(path: Path, request: JobRequest, missing: list[str]) -> str:
-    given = [f"--meta {key}={_word(value)}" for key, value in request.metadata.items()]
-    asked = [f"--meta {key}={_EXAMPLE_VALUES.get(key, '…')}" for key in missing]
+    given = [f"--meta {key}={_word(value)}" for key, value in request.metadata.items() if key not in missing]
+    asked = [f"--meta {key}={_PLACEHOLDERS.get(key, 'VALUE')}" for key in missing]
     chosen = [f"--set {key}={_word(value)}" for key, value in request.analysis.items()]
     return " ".join(["clusterofone localise", shlex.quote(str(path)), *chosen, *given, *asked])
 

@@ -29,8 +29,8 @@ def table(preview: Preview) -> Table:
         "candidates",
         "fitted",
         "median photons",
-        "median σ [px]",
-        "median error [nm]",
+        "median σ \\[px]",
+        "median error \\[nm]",
     ):
         shown.add_column(heading, justify="right")
     for frame in preview.frames:

@@ -62,7 +62,7 @@ def scheduler(
         int | None, typer.Option(min=1, max=1_000_000, help="A fixed task size, for tests.")
     ] = None,
     lease_s: Annotated[
-        float, typer.Option("--lease-s", min=1.0, help="How long a silent worker keeps a task [s].")
+        float, typer.Option("--lease-s", min=1.0, help="How long a silent worker keeps a task \\[s].")
     ] = 30.0,
     results_root: Annotated[
         Path | None, typer.Option(help="Where results go when a root cannot be written.")

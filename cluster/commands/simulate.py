@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def simulate(
     series: Annotated[Path, typer.Argument(metavar="OUT.tif")],
     frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 1000,
-    size: Annotated[int, typer.Option(help="Width and height [px].")] = 256,
+    size: Annotated[int, typer.Option(help="Width and height \\[px].")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same series.")] = 0,
     structure: Annotated[Structure, typer.Option(help="What the molecules sit on.")] = Structure.FILAMENTS,
     emitters: Annotated[float, typer.Option(help="Mean number of shining molecules a frame.")] = 20.0,
@@ -44,13 +44,13 @@ def simulate(
     photon_spread: Annotated[
         float, typer.Option(help="Standard deviation over mean of these; 0: all the same.")
     ] = 0.0,
-    background: Annotated[float, typer.Option(help="Background [photons/px].")] = 20.0,
-    pixel_nm: Annotated[float, typer.Option(help="Size of a pixel [nm].")] = 100.0,
-    sigma: Annotated[float, typer.Option(help="Width of the PSF [px].")] = 1.3,
-    read_noise: Annotated[float, typer.Option(help="Read noise [e⁻ rms].")] = 1.6,
+    background: Annotated[float, typer.Option(help="Background \\[photons/px].")] = 20.0,
+    pixel_nm: Annotated[float, typer.Option(help="Size of a pixel \\[nm].")] = 100.0,
+    sigma: Annotated[float, typer.Option(help="Width of the PSF \\[px].")] = 1.3,
+    read_noise: Annotated[float, typer.Option(help="Read noise \\[e⁻ rms].")] = 1.6,
     em_gain: Annotated[float, typer.Option(help="EM gain, 1 for none.")] = 1.0,
-    on_frames: Annotated[float, typer.Option(help="Mean time a molecule shines [frames].")] = 3.0,
-    drift: Annotated[float, typer.Option(help="Drift along x [nm/frame].")] = 0.0,
+    on_frames: Annotated[float, typer.Option(help="Mean time a molecule shines \\[frames].")] = 3.0,
+    drift: Annotated[float, typer.Option(help="Drift along x \\[nm/frame].")] = 0.0,
     dark_frames: Annotated[int, typer.Option(min=0, help="Frames before the laser is on.")] = 0,
     sensor_maps: Annotated[
         bool, typer.Option("--sensor-maps", help="Every pixel has its own offset, noise and gain.")
@@ -209,8 +209,8 @@ def _table(report: dict[str, Any]) -> Table:
     meanings = {
         "recall": "of the molecules, found",
         "precision": "of the localisations, real",
-        "rmse_nm_per_axis": "RMSE of an axis, all matched [nm]",
-        "rmse_isolated_nm_per_axis": "RMSE of an axis, molecules without a neighbour [nm]",
+        "rmse_nm_per_axis": "RMSE of an axis, all matched \\[nm]",
+        "rmse_isolated_nm_per_axis": "RMSE of an axis, molecules without a neighbour \\[nm]",
         "rmse_over_crlb_isolated": "RMSE over what theory allows (CRLB), without a neighbour",
         "localisations": "localisations",
         "frames_per_s": "frames/s through the cluster",

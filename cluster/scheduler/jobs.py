@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from cluster.errors import ClusterError, Invalid, NotFound
+from cluster.metadata_keys import check_known
 from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
@@ -108,6 +109,7 @@ class Submissions:
     async def _draft(self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
         _check_encodable("analysis", analysis)
         _check_encodable("metadata", metadata)
+        check_known(metadata)
         located = await self._source.locate(series)
         if located.facts.frames == 0:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")

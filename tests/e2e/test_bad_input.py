@@ -83,6 +83,7 @@ def test_a_file_that_is_no_series_is_named(shell: Any, tmp_path: Path, make: Any
         (["--fit", "LatGaussFitXX"], ["LatGaussFitXX", "LatGaussFitFR"]),
         (["--set", "roi=[0,0,500,500]"], ["roi"]),
         (["--set", "start_at=5000"], ["start_at"]),
+        (["--meta", "Camera.ADOfset=100"], ["Camera.ADOfset", "Camera.ADOffset"]),
         (["-o", "result.csv"], [".h5r"]),
         (["-o", "no/such/folder/result.h5r"], ["folder"]),
     ],

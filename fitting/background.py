@@ -54,10 +54,6 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
     if start >= state[1] or stop <= state[0]:
         sums[:] = 0
         state[0], state[1], state[2] = start, start, 0
-    old, new = state[0], state[1]
-    if start == old + 1 and stop == new + 1 and present[old] and present[new]:
-        _replace_frame(sums, stack[old], stack[new])
-        state[0], state[1] = start, stop
     while state[0] != start or state[1] != stop:
         sign = 1
         if state[1] < stop:
@@ -78,12 +74,14 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
 
 
 @device
-def _replace_frame(sums: Any, old: Any, new: Any) -> None:
-    """The usual step, in one pass over the memory."""
-    for y in range(sums.shape[0]):
-        total, leaving, coming = sums[y], old[y], new[y]
-        for x in range(total.shape[0]):
-            total[x] += np.int32(coming[x]) - np.int32(leaving[x])
+def slides(state: Any, present: Any, start: int, stop: int) -> bool:
+    """Whether the running sum gets to [start, stop) by one frame that leaves and one that comes: the usual step.
+
+    `fitting.detection` then takes it along its way through the frame, which saves one through the memory.
+    """
+    old, new = state[0], state[1]
+    slid: bool = start == old + 1 and stop == new + 1 and old < new and present[old] and present[new]
+    return slid
 
 
 @device

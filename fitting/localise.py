@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from fitting import fits
 from fitting.background import mean_level, percentile_level
+from fitting.bandpass import make_workspace
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
-from fitting.detection import make_workspace
 from fitting.errors import InvalidSettings
 from fitting.estimators import estimate
 from fitting.fiducials import find_fiducials

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.background import move_window
+from fitting.background import move_window, slides
 from fitting.candidates import KEPT, UNDECIDED, debounce, is_molecule
 from fitting.detection import find_peaks
 from fitting.kernel import device, kernel
@@ -79,15 +79,20 @@ def scan(
     for t in range(first, last):
         if not present[t]:
             continue
-        if running:
+        moves, leaving, coming = False, t, t
+        if running and slides(state, present, windows[t, 0], windows[t, 1]):
+            moves, leaving, coming = True, state[0], state[1]
+            state[0], state[1] = windows[t, 0], windows[t, 1]
+        elif running:
             move_window(level, state, stack, present, windows[t, 0], windows[t, 1])
         per_frame = np.float32(1.0) / np.float32(state[2]) if state[2] > 0 else np.float32(0.0)
         frame = stack[t]
         found = work.pending[1]
         if work.pending[0] != t:
             found = find_peaks(
-                frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values
-            )
+                frame, level, per_frame, moves, stack[coming], stack[leaving], law, filters, work,
+                plan.least_snr, peaks.place, peaks.values,
+            )  # fmt: skip
             found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
             debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
         work.pending[0] = -1

@@ -34,23 +34,21 @@ def is_molecule(
 ) -> Any:
     """Whether the peak at (y, x) may be one: nothing saturated around it, and its neighbours as bright as a PSF makes them."""
     height, width = frame.shape
-    neighbours, number = np.float32(0.0), np.float32(0.0)
-    centre = reading(frame, level, per_frame, law, y, x)
-    noise = np.float32(0.0)
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            if 0 <= y + dy < height and 0 <= x + dx < width:
-                raw = np.float32(frame[y + dy, x + dx])
-                if raw >= law.full:
-                    return False
-                if abs(dy) + abs(dx) == 1 and raw == raw:
-                    neighbours += reading(frame, level, per_frame, law, y + dy, x + dx)
-                    noise += variance_adu2(frame, law, y + dy, x + dx)
-                    number += np.float32(1.0)
-    if number == 0:
-        return False
-    short = centre * least_neighbour - neighbours / number
-    return not (short > 0 and short * short > np.float32(_NOISES * _NOISES) * noise / (number * number))
+    dark, flat, floor = law.dark, law.flat, law.floor  # once: each look-up in a tuple counts references
+    saturated = False
+    for v in range(max(y - 1, 0), min(y + 2, height)):
+        for u in range(max(x - 1, 0), min(x + 2, width)):
+            saturated |= np.float32(frame[v, u]) >= law.full
+    centre = _reading(frame, level, per_frame, dark, flat, y, x)
+    neighbours, number, noise = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    for v, u in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
+        if 0 <= v < height and 0 <= u < width and frame[v, u] == frame[v, u]:
+            neighbours += _reading(frame, level, per_frame, dark, flat, v, u)
+            noise += _variance_adu2(frame, dark, flat, floor, law.slope, v, u)
+            number += np.float32(1.0)
+    short = centre * least_neighbour * number - neighbours
+    sharp = short > 0 and short * short > np.float32(_NOISES * _NOISES) * noise
+    return number > 0 and not saturated and not sharp
 
 
 @device
@@ -60,19 +58,18 @@ def at_row(array: Any, y: int) -> int:
 
 
 @device
-def reading(frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
+def _reading(frame: Any, level: Any, per_frame: Any, dark: Any, flat: Any, y: int, x: int) -> Any:
     """D - B of a pixel [ADU]."""
-    reference = np.float32(level[y, x]) * per_frame if per_frame > 0 else law.dark[at_row(law.dark, y), x]
-    return (np.float32(frame[y, x]) - reference) * law.flat[at_row(law.flat, y), x]
+    expected, offset = np.float32(level[y, x]) * per_frame, dark[at_row(dark, y), x]
+    reference = expected if per_frame > 0 else offset
+    return (np.float32(frame[y, x]) - reference) * flat[at_row(flat, y), x]
 
 
 @device
-def variance_adu2(frame: Any, law: Any, y: int, x: int) -> Any:
+def _variance_adu2(frame: Any, dark: Any, flat: Any, floor: Any, slope: Any, y: int, x: int) -> Any:
     """Variance of a reading that detection assumes [ADU²]."""
-    dark, flat = law.dark[at_row(law.dark, y), x], law.flat[at_row(law.flat, y), x]
-    return law.floor[at_row(law.floor, y), x] + law.slope * max(
-        (np.float32(frame[y, x]) - dark) * flat, np.float32(1.0)
-    )
+    reading = (np.float32(frame[y, x]) - dark[at_row(dark, y), x]) * flat[at_row(flat, y), x]
+    return floor[at_row(floor, y), x] + slope * max(reading, np.float32(1.0))
 
 
 @device

@@ -31,7 +31,7 @@ _DIGEST = _source_digest()
 
 def device(function: _Function) -> _Function:
     """Compile a function that kernels inline."""
-    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True, **_OPTIONS)(function)
     return compiled
 
 

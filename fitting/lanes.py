@@ -274,6 +274,18 @@ def lane_bits(typing: Any, mask: Any) -> Any:
 
 
 @intrinsic
+def lane(typing: Any, value: Any, index: Any) -> Any:
+    """The number in one lane."""
+    del typing, value, index
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return builder.extract_element(args[0], builder.trunc(args[1], _INT))
+
+    return types.float32(lanes_type, types.intp), emit
+
+
+@intrinsic
 def reversed_lanes(typing: Any, value: Any) -> Any:
     """The same numbers from the last lane to the first."""
     del typing, value

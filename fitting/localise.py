@@ -221,9 +221,7 @@ class _Localiser:
                 first = reached
         self._fit()
         rows = np.concatenate([np.zeros(0, LAT_GAUSS_DTYPE), *self._rows])
-        where = rows["fitResults"]
-        rows = rows[np.lexsort((where["x0"], where["y0"], rows["tIndex"]))]
-        return rows, np.concatenate([np.zeros(0, CANDIDATE_DTYPE), *self._candidates])
+        return in_order(rows), np.concatenate([np.zeros(0, CANDIDATE_DTYPE), *self._candidates])
 
     def _uses_sums(self) -> bool:
         return self._stack.is_integer and self._settings["background_percentile"] is None
@@ -289,6 +287,18 @@ class _Localiser:
         table["fitted"] = self._sink.fitted[:candidates]
         self._candidates.append(table)
         self._sink.count[:] = 0
+
+
+def in_order(rows: Rows) -> Rows:
+    """Rows by frame, then y, then x; they come nearly so, and a stable sort of one key each is quick then."""
+    y = np.ascontiguousarray(rows["fitResults"]["y0"]).view(np.int32)
+    rising = np.where(y < 0, ~(y & 0x7FFFFFFF), y)  # floats as integers of the same order
+    key = rows["tIndex"].astype(np.int64) << 32 | (rising.astype(np.int64) + 2**31)
+    order = np.argsort(key, kind="stable")
+    if (np.diff(key[order]) == 0).any():
+        where = rows["fitResults"]
+        order = np.lexsort((where["x0"], where["y0"], rows["tIndex"]))
+    return rows[order]
 
 
 def _runs(chosen: npt.NDArray[np.int64]) -> list[Range]:

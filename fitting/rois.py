@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fitting.candidates import at_row
 from fitting.kernel import device, kernel
-from fitting.lanes import LANES
+from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
 from fitting.mle import UNKNOWN
 
 FloatArray = npt.NDArray[np.float32]
@@ -63,6 +63,10 @@ def cut(
 ) -> Any:  # fmt: skip
     """Write the ROI around (y0, x0) as number `index`; gives its mean background [ADU]."""
     height, width = frame.shape
+    half = side // 2
+    whole_lines = side <= LANES and x0 >= half and x0 - half + LANES <= width
+    if whole_lines and y0 >= half and y0 + half < height:
+        return _cut_inside(frame, level, per_frame, law, subtract, weighted, y0, x0, side, data, extra, index)
     total, number = np.float32(0.0), np.float32(0.0)
     to = index // LANES * side * side * LANES + index % LANES
     for y in range(y0 - side // 2, y0 + side // 2 + 1):
@@ -89,6 +93,45 @@ def cut(
                 extra[to] = np.float32(0.0) if weighted else UNKNOWN
             to += LANES
     return total / number if number > 0 else np.float32(0.0)
+
+
+@device
+def _cut_inside(
+    frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
+    y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
+) -> Any:  # fmt: skip
+    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time."""
+    half = side // 2
+    x = x0 - half
+    to = index // LANES * side * side * LANES + index % LANES
+    total, number = splat(0.0), splat(0.0)
+    darks, flats, variances = law.dark, law.flat, law.variance  # once: each look-up in a tuple counts references
+    for y in range(y0 - half, y0 + half + 1):
+        raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)
+        dark, flat = load(darks[at_row(darks, y)], x), load(flats[at_row(flats, y)], x)
+        known = (absolute(raw) < law.full) & (v < 1e12)
+        b = splat(0.0)
+        if per_frame > 0:
+            b = (load_numbers(level[y], x) * per_frame - dark) * flat
+            b = select(absolute(b) < np.float32(np.inf), b, 0.0)
+        total, number = total + select(known, b, 0.0), number + select(known, 1.0, 0.0)
+        b = b if subtract else splat(0.0)
+        d = (raw - dark) * flat
+        if weighted:
+            sigma2 = (select(d > 1.0, d, 1.0) + (v + 1.0) / law.scale) * law.slope
+            first, second = select(known, d - b, 0.0), select(known, 1.0 / square_root(sigma2), 0.0)
+        else:
+            shifted = d * law.scale + v
+            first = select(known, select(shifted > 0.0, shifted, 0.0), UNKNOWN)
+            second = select(known, b * law.scale + v, UNKNOWN)
+        for k in range(side):
+            data[to], extra[to] = lane(first, k), lane(second, k)
+            to += LANES
+    level_sum, pixels = np.float32(0.0), np.float32(0.0)
+    for k in range(side):
+        level_sum += lane(total, k)
+        pixels += lane(number, k)
+    return level_sum / pixels if pixels > 0 else np.float32(0.0)
 
 
 @device

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fitting.candidates import at_row
 from fitting.kernel import device, kernel
 from fitting.lanes import LANES
-from fitting.mle import UNKNOWN
+from fitting.poisson import UNKNOWN
 
 FloatArray = npt.NDArray[np.float32]
 

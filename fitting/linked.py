@@ -15,7 +15,19 @@ import numpy.typing as npt
 from fitting.errors import InvalidSettings
 from fitting.gaussian_kinds import AstigmaticPsf, EllipticPsf, GaussianPsf
 from fitting.lanes import LANES
-from fitting.linked_kernel import BACKGROUND, PHOTONS, POSITION, QUALITY, SHAPE, Slots, fit_linked
+from fitting.linked_kernel import (
+    BACKGROUND,
+    BY_N,
+    BY_ONE,
+    BY_RATIO,
+    PHOTONS,
+    POSITION,
+    PRODUCTS,
+    QUALITY,
+    SHAPE,
+    Slots,
+    fit_linked,
+)
 from fitting.localisations import ResultCode
 from fitting.poisson import UNKNOWN
 from fitting.psf_kinds import Psf, Views
@@ -32,6 +44,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
+_Sum = tuple[int, int, int]
 _MOST_CHANNELS = 16
 
 
@@ -120,32 +133,19 @@ def estimate_linked(
         If the link does not fit the PSF or the number of channels.
     """
     names = parameter_names(psf, link)
-    slots = _slots(len(psf.shape_names), link, len(names))
+    size = len(names)
     offsets = _offsets(psf, link)
-    blocks = -(-number // LANES)
+    slots = _slots(len(psf.shape_names), link, size)
     for c in range(link.channels):
         fill_blanks(data[c], extra[c], number, side, UNKNOWN)
-    views = Views(
-        data.reshape(-1), extra.reshape(-1), data.shape[1], side, link.channels,
-        _in_lanes(np.asarray(shifts, np.float32).reshape(number, -1), blocks), offsets,
-    )  # fmt: skip
-    given = np.empty(0, np.float32) if start is None else _in_lanes(np.asarray(start, np.float32), blocks)
-    size = len(names)
+    places = _in_lanes(np.asarray(shifts, np.float32).reshape(number, 2 * link.channels))
+    views = Views(data.reshape(-1), extra.reshape(-1), data.shape[1], side, link.channels, places, offsets)
+    given = np.empty((0, size), np.float32) if start is None else np.array(start, np.float32, order="C")
     theta, covariance, quality = (
-        np.empty((blocks, columns, LANES), np.float32) for columns in (size, size * size, QUALITY)
+        np.empty((number, columns), np.float32) for columns in (size, size * size, QUALITY)
     )
-    fit_linked(
-        psf.for_kernel(), slots, views, blocks, given,
-        theta.reshape(-1), covariance.reshape(-1), quality.reshape(-1),
-    )  # fmt: skip
-    return _without_nan(
-        LinkedEstimates(
-            names,
-            _by_molecule(theta, number),
-            _by_molecule(covariance, number).reshape(number, size, size),
-            _by_molecule(quality, number),
-        )
-    )
+    fit_linked(psf.for_kernel(), slots, views, given, theta, covariance, quality)
+    return _without_nan(LinkedEstimates(names, theta, covariance.reshape(number, size, size), quality))
 
 
 def _slots(shapes: int, link: Link, size: int) -> Slots:
@@ -168,7 +168,34 @@ def _slots(shapes: int, link: Link, size: int) -> Slots:
     roles[photons] = PHOTONS
     if link.free_background:
         roles[backgrounds] = BACKGROUND
-    return Slots(size, shapes, roles, photons, backgrounds, moves, ratios)
+    sums = [_sums(shapes, size, int(photons[c]), int(backgrounds[c]), int(moves[c])) for c in range(channels)]
+    gradient, fisher = ([channel[k] for channel in sums] for k in range(2))
+    return Slots(
+        size, shapes, roles, photons, backgrounds, moves, ratios, *_joined(gradient), *_joined(fisher)
+    )
+
+
+def _sums(shapes: int, size: int, photons: int, background: int, move: int) -> tuple[list[_Sum], list[_Sum]]:
+    """What a channel adds to Jᵀ g and to Jᵀ H J; see `fitting.linked_kernel.Slots`."""
+    own = 4 + shapes
+    entries = [(k, k, BY_N) for k in range(2 + shapes)] + [(2 + shapes, photons, BY_RATIO)]
+    if background >= 0:
+        entries.append((3 + shapes, background, BY_ONE))
+    if move >= 0:
+        entries += [(0, move, BY_N), (1, move + 1, BY_N)]
+    gradient = [(k * LANES, to * LANES, by) for k, to, by in entries]
+    fisher = [
+        ((min(k, m) * own + max(k, m)) * LANES, (to * size + at) * LANES, PRODUCTS[by, factor])
+        for number, (k, to, by) in enumerate(entries)
+        for m, at, factor in entries[number:]
+    ]
+    return gradient, fisher
+
+
+def _joined(sums: list[list[_Sum]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """One list of all channels, and where each begins in it."""
+    begins = np.cumsum([0] + [len(channel) for channel in sums], dtype=np.int64)
+    return np.array([entry for channel in sums for entry in channel], np.int64), begins
 
 
 def _offsets(psf: Psf, link: Link) -> FloatArray:
@@ -182,17 +209,13 @@ def _offsets(psf: Psf, link: Link) -> FloatArray:
     return offsets
 
 
-def _in_lanes(rows: FloatArray, blocks: int) -> FloatArray:
-    """(number, columns) → flat [block, column, lane], NaN-free lanes of zeros after the last row."""
+def _in_lanes(rows: FloatArray) -> FloatArray:
+    """(number, columns) → flat [block, column, lane], zeros after the last row."""
     number, columns = rows.shape
+    blocks = -(-number // LANES)
     padded = np.zeros((blocks * LANES, columns), np.float32)
     padded[:number] = rows
     return np.ascontiguousarray(padded.reshape(blocks, LANES, columns).transpose(0, 2, 1)).reshape(-1)
-
-
-def _by_molecule(array: FloatArray, number: int) -> FloatArray:
-    blocks, columns, _ = array.shape
-    return array.transpose(0, 2, 1).reshape(blocks * LANES, columns)[:number]
 
 
 def _without_nan(found: LinkedEstimates) -> LinkedEstimates:

@@ -7,6 +7,7 @@ The channels share x, y and the shape of the PSF; each has photons and a backgro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,6 @@ from fitting.linked_kernel import (
     Slots,
     fit_linked,
 )
-from fitting.localisations import ResultCode
 from fitting.poisson import UNKNOWN
 from fitting.psf_kinds import Psf, Views
 from fitting.rois import fill_blanks
@@ -135,7 +135,9 @@ def estimate_linked(
     names = parameter_names(psf, link)
     size = len(names)
     offsets = _offsets(psf, link)
-    slots = _slots(len(psf.shape_names), link, size)
+    slots = _slots(
+        len(psf.shape_names), size, link.channels, _ratios(link), link.free_background, link.free_shift
+    )
     for c in range(link.channels):
         fill_blanks(data[c], extra[c], number, side, UNKNOWN)
     places = _in_lanes(np.asarray(shifts, np.float32).reshape(number, 2 * link.channels))
@@ -145,28 +147,42 @@ def estimate_linked(
         np.empty((number, columns), np.float32) for columns in (size, size * size, QUALITY)
     )
     fit_linked(psf.for_kernel(), slots, views, given, theta, covariance, quality)
-    return _without_nan(LinkedEstimates(names, theta, covariance.reshape(number, size, size), quality))
+    return LinkedEstimates(names, theta, covariance.reshape(number, size, size), quality)
 
 
-def _slots(shapes: int, link: Link, size: int) -> Slots:
-    channels = link.channels
-    if not 1 <= channels <= _MOST_CHANNELS:
-        raise InvalidSettings("channels", f"must be from 1 to {_MOST_CHANNELS}, not {channels}")
-    tied = link.ratios is not None
-    ratios = np.asarray(link.ratios if link.ratios is not None else np.ones(channels), np.float32)
-    if ratios.shape != (channels,) or (tied and not (ratios.min() >= 0 and abs(ratios.sum() - 1) < 1e-3)):
-        raise InvalidSettings("ratios", f"must be {channels} shares of all photons, one in sum")
+def _ratios(link: Link) -> tuple[float, ...] | None:
+    if not 1 <= link.channels <= _MOST_CHANNELS:
+        raise InvalidSettings("channels", f"must be from 1 to {_MOST_CHANNELS}, not {link.channels}")
+    if link.ratios is None:
+        return None
+    ratios = tuple(float(ratio) for ratio in link.ratios)
+    if len(ratios) != link.channels or not (min(ratios) >= 0 and abs(sum(ratios) - 1) < 1e-3):
+        raise InvalidSettings("ratios", f"must be {link.channels} shares of all photons, one in sum")
+    return ratios
+
+
+@lru_cache(maxsize=32)
+def _slots(
+    shapes: int,
+    size: int,
+    channels: int,
+    shares: tuple[float, ...] | None,
+    free_background: bool,
+    free_shift: bool,
+) -> Slots:
+    ratios = np.array(shares or (1.0,) * channels, np.float32)
+    tied = shares is not None
     number = np.arange(channels)
     one = np.zeros(channels, np.int64)
     photons = one + 2 + shapes + (0 if tied else number)
     after = 2 + shapes + (1 if tied else channels)
-    backgrounds = one + (after + number if link.free_background else -1)
-    after += channels if link.free_background else 0
-    moves = np.where((number > 0) & link.free_shift, after + 2 * (number - 1), -1).astype(np.int64)
+    backgrounds = one + (after + number if free_background else -1)
+    after += channels if free_background else 0
+    moves = np.where((number > 0) & free_shift, after + 2 * (number - 1), -1).astype(np.int64)
     roles = np.full(size, POSITION, np.int64)
     roles[2 : 2 + shapes] = SHAPE
     roles[photons] = PHOTONS
-    if link.free_background:
+    if free_background:
         roles[backgrounds] = BACKGROUND
     sums = [_sums(shapes, size, int(photons[c]), int(backgrounds[c]), int(moves[c])) for c in range(channels)]
     gradient, fisher = ([channel[k] for channel in sums] for k in range(2))
@@ -216,14 +232,3 @@ def _in_lanes(rows: FloatArray) -> FloatArray:
     padded = np.zeros((blocks * LANES, columns), np.float32)
     padded[:number] = rows
     return np.ascontiguousarray(padded.reshape(blocks, LANES, columns).transpose(0, 2, 1)).reshape(-1)
-
-
-def _without_nan(found: LinkedEstimates) -> LinkedEstimates:
-    """A fit that ran away stays at its ROI's middle, degenerate."""
-    away = ~np.isfinite(found.theta).all(axis=1)
-    found.theta[away] = 0
-    found.quality[away, 3] = ResultCode.DEGENERATE
-    failed = found.quality[:, 3] >= ResultCode.LEFT_ROI
-    variances = np.diagonal(found.covariance, axis1=1, axis2=2)
-    found.covariance[failed | ~(variances > 0).all(axis=1)] = np.nan
-    return found

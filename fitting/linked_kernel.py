@@ -148,6 +148,7 @@ def fit_linked(
             _judge(better, deviance, expected, iterations, code, pixels, size, trial, found)
         factorise(best_fisher, size, room.factors)
         invert(room.factors, size, room.kept)
+        _settle(best, room.kept, found, size)
         _by_molecule(best, block, theta)
         _by_molecule(room.kept, block, covariance)
         _by_molecule(found, block, quality)
@@ -223,6 +224,24 @@ def _judge(
     store(found, LANES, select(better, relative, load(found, LANES)))
     store(found, 2 * LANES, before + iterations)
     store(found, 3 * LANES, select(better, code, load(found, 3 * LANES)))
+
+
+@borrower
+def _settle(theta: Any, covariance: Any, found: Any, size: int) -> None:
+    """A fit that ran away stays at its ROI's middle, degenerate; what has no errors gets NaN."""
+    code = load(found, 3 * LANES)
+    sane = code >= 0.0
+    for k in range(size):
+        sane = sane & (absolute(load(theta, k * LANES)) < 1e30)
+    for k in range(0, size * LANES, LANES):
+        store(theta, k, select(sane, load(theta, k), 0.0))
+    code = select(sane, code, DEGENERATE)
+    store(found, 3 * LANES, code)
+    known = code < ITERATION_LIMIT + 0.5
+    for k in range(size):
+        known = known & (load(covariance, k * (size + 1) * LANES) > 0.0)
+    for k in range(0, size * size * LANES, LANES):
+        store(covariance, k, select(known, load(covariance, k), np.float32(np.nan)))
 
 
 @borrower

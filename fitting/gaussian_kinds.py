@@ -23,9 +23,10 @@ from scipy.interpolate import CubicSpline
 from fitting.calibrated import SigmaCurves
 from fitting.kernel import borrower, provides
 from fitting.lanes import LANES, load, select, splat, store
-from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, UNKNOWN, at_least
-from fitting.psf import axis_factors, gaussian
+from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
+from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
+from fitting.template_match import gain, write_residual
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -390,14 +391,14 @@ def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
         store(score, k * LANES, splat(np.float32(0.0)))
     span = psf.pitch * np.float32(psf.table.shape[0])
     for c in range(views.channels):
-        weight = _residual(views, c, block, residual)
+        weight = write_residual(views, c, block, residual)
         at = (block * views.channels + c) * 2 * LANES
         x, y = load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)
         for k in range(_SCANNED):
             z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
             sx, sy = _widths_at(psf, z + views.offsets[c])
-            gain = _gain(residual, side, x, y, sx, sy, fx, fy)
-            store(score, k * LANES, load(score, k * LANES) + gain * weight)
+            better = gain(residual, side, x, y, sx, sy, fx, fy)
+            store(score, k * LANES, load(score, k * LANES) + better * weight)
     best, z_best = splat(np.float32(-1.0)), splat(psf.lowest)
     for k in range(_SCANNED):
         value = load(score, k * LANES)
@@ -419,52 +420,3 @@ def _widths_at(psf: Any, z: Any) -> Any:
     return ((row[3] * u + row[2]) * u + row[1]) * u + row[0], ((row[7] * u + row[6]) * u + row[5]) * u + row[
         4
     ]
-
-
-@borrower
-def _residual(views: Any, channel: int, block: int, residual: Any) -> Any:
-    """Write the channel's photons minus their mean, 0 for a pixel that does not count; gives one over the mean signal."""
-    area = views.side * views.side
-    first = channel * views.stride + block * area * LANES
-    count, total, signal = splat(0.0), splat(0.0), splat(0.0)
-    for k in range(0, area * LANES, LANES):
-        c, d = load(views.extra, first + k), load(views.data, first + k)
-        known = c < UNKNOWN
-        count = count + select(known, 1.0, 0.0)
-        total, signal = total + select(known, d - c, 0.0), signal + select(known, d, 0.0)
-    count = at_least(count, 1.0)
-    mean = total / count
-    for k in range(0, area * LANES, LANES):
-        c, d = load(views.extra, first + k), load(views.data, first + k)
-        store(residual, k, select(c < UNKNOWN, d - c - mean, 0.0))
-    return 1.0 / at_least(signal / count, 1.0)
-
-
-@borrower
-def _gain(residual: Any, side: int, x: Any, y: Any, sx: Any, sy: Any, fx: Any, fy: Any) -> Any:
-    """By how much a Gaussian of these widths lowers the sum of squares: cov(v, P)²/var(P), 0 where they anticorrelate."""
-    sum_x, square_x = _bells(x, sx, side, fx)
-    sum_y, square_y = _bells(y, sy, side, fy)
-    covariance = splat(0.0)
-    for j in range(side):
-        row = splat(0.0)
-        for i in range(side):
-            row = row + load(residual, (j * side + i) * LANES) * load(fx, i * LANES)
-        covariance = covariance + row * load(fy, j * LANES)
-    every = sum_x * sum_y
-    variance = square_x * square_y - every * every * (np.float32(1.0) / np.float32(side * side))
-    covariance = at_least(covariance, 0.0)
-    return covariance * covariance / at_least(variance, 1e-6)
-
-
-@borrower
-def _bells(centre: Any, s: Any, side: int, out: Any) -> Any:
-    """Write a sampled Gaussian, broadened as pixels broaden it; gives its sum and that of its squares."""
-    inverse = np.float32(1.0) / np.sqrt(s * s + np.float32(1.0 / 12.0))
-    half = np.float32(side - 1) * np.float32(0.5)
-    total, square = splat(0.0), splat(0.0)
-    for i in range(side):
-        value = gaussian((splat(np.float32(i) - half) - centre) * inverse)
-        store(out, i * LANES, value)
-        total, square = total + value, square + value * value
-    return total, square

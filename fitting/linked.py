@@ -7,7 +7,6 @@ The channels share x, y and the shape of the PSF; each has photons and a backgro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,22 +15,11 @@ import numpy.typing as npt
 from fitting.errors import InvalidSettings
 from fitting.gaussian_kinds import AstigmaticPsf, EllipticPsf, GaussianPsf
 from fitting.lanes import LANES
-from fitting.linked_kernel import (
-    BACKGROUND,
-    BY_N,
-    BY_ONE,
-    BY_RATIO,
-    PHOTONS,
-    POSITION,
-    PRODUCTS,
-    QUALITY,
-    SHAPE,
-    Slots,
-    fit_linked,
-)
+from fitting.linked_kernel import QUALITY, fit_linked
 from fitting.poisson import UNKNOWN
 from fitting.psf_kinds import Psf, Views
 from fitting.rois import fill_blanks
+from fitting.slots import make_slots
 
 __all__ = [
     "AstigmaticPsf",
@@ -44,7 +32,6 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
-_Sum = tuple[int, int, int]
 _MOST_CHANNELS = 16
 
 
@@ -135,7 +122,7 @@ def estimate_linked(
     names = parameter_names(psf, link)
     size = len(names)
     offsets = _offsets(psf, link)
-    slots = _slots(
+    slots = make_slots(
         len(psf.shape_names), size, link.channels, _ratios(link), link.free_background, link.free_shift
     )
     for c in range(link.channels):
@@ -159,59 +146,6 @@ def _ratios(link: Link) -> tuple[float, ...] | None:
     if len(ratios) != link.channels or not (min(ratios) >= 0 and abs(sum(ratios) - 1) < 1e-3):
         raise InvalidSettings("ratios", f"must be {link.channels} shares of all photons, one in sum")
     return ratios
-
-
-@lru_cache(maxsize=32)
-def _slots(
-    shapes: int,
-    size: int,
-    channels: int,
-    shares: tuple[float, ...] | None,
-    free_background: bool,
-    free_shift: bool,
-) -> Slots:
-    ratios = np.array(shares or (1.0,) * channels, np.float32)
-    tied = shares is not None
-    number = np.arange(channels)
-    one = np.zeros(channels, np.int64)
-    photons = one + 2 + shapes + (0 if tied else number)
-    after = 2 + shapes + (1 if tied else channels)
-    backgrounds = one + (after + number if free_background else -1)
-    after += channels if free_background else 0
-    moves = np.where((number > 0) & free_shift, after + 2 * (number - 1), -1).astype(np.int64)
-    roles = np.full(size, POSITION, np.int64)
-    roles[2 : 2 + shapes] = SHAPE
-    roles[photons] = PHOTONS
-    if free_background:
-        roles[backgrounds] = BACKGROUND
-    sums = [_sums(shapes, size, int(photons[c]), int(backgrounds[c]), int(moves[c])) for c in range(channels)]
-    gradient, fisher = ([channel[k] for channel in sums] for k in range(2))
-    return Slots(
-        size, shapes, roles, photons, backgrounds, moves, ratios, *_joined(gradient), *_joined(fisher)
-    )
-
-
-def _sums(shapes: int, size: int, photons: int, background: int, move: int) -> tuple[list[_Sum], list[_Sum]]:
-    """What a channel adds to Jᵀ g and to Jᵀ H J; see `fitting.linked_kernel.Slots`."""
-    own = 4 + shapes
-    entries = [(k, k, BY_N) for k in range(2 + shapes)] + [(2 + shapes, photons, BY_RATIO)]
-    if background >= 0:
-        entries.append((3 + shapes, background, BY_ONE))
-    if move >= 0:
-        entries += [(0, move, BY_N), (1, move + 1, BY_N)]
-    gradient = [(k * LANES, to * LANES, by) for k, to, by in entries]
-    fisher = [
-        ((min(k, m) * own + max(k, m)) * LANES, (to * size + at) * LANES, PRODUCTS[by, factor])
-        for number, (k, to, by) in enumerate(entries)
-        for m, at, factor in entries[number:]
-    ]
-    return gradient, fisher
-
-
-def _joined(sums: list[list[_Sum]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """One list of all channels, and where each begins in it."""
-    begins = np.cumsum([0] + [len(channel) for channel in sums], dtype=np.int64)
-    return np.array([entry for channel in sums for entry in channel], np.int64), begins
 
 
 def _offsets(psf: Psf, link: Link) -> FloatArray:

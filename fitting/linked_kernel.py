@@ -39,60 +39,11 @@ from fitting.poisson import (
 )
 from fitting.psf import logarithm
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
+from fitting.slots import FACTORS, PHOTONS, POSITION, SHAPE
 from fitting.symmetric import factorise, invert, substitute
 
 QUALITY = 4
 """deviance, deviance over its expectation, iterations, result code."""
-POSITION, SHAPE, PHOTONS, BACKGROUND = 0, 1, 2, 3
-"""Roles of parameters."""
-BY_N, BY_RATIO, BY_ONE = 0, 1, 2
-"""Factors of derivatives."""
-PRODUCTS = {
-    (BY_N, BY_N): 3,
-    (BY_N, BY_RATIO): 4,
-    (BY_N, BY_ONE): 0,
-    (BY_RATIO, BY_N): 4,
-    (BY_RATIO, BY_RATIO): 5,
-    (BY_RATIO, BY_ONE): 1,
-    (BY_ONE, BY_N): 0,
-    (BY_ONE, BY_RATIO): 1,
-    (BY_ONE, BY_ONE): 2,
-}
-"""The factor that is the product of two."""
-_FACTORS = 6
-
-
-class Slots(NamedTuple):
-    """Where the parameters of the channels are among those of the fit.
-
-    Attributes
-    ----------
-    size, shapes : int
-        Number of parameters, and of shape parameters among them (numbers 2 to 1 + shapes).
-    roles : (size,) int64 array
-    photons, backgrounds, moves : (channels,) int64 arrays
-        Number of N, b and dx in the fit (dy comes next); -1 where the fit has none.
-    ratios : (channels,) float32 array
-        The channel's N over the N of the fit.
-    gradient : (sums, 3) int64 array
-        What is added up to g: offset in the channel's gradient, offset in g, number of the factor (`BY_N`, …).
-    gradient_begins : (channels + 1,) int64 array
-        Where each channel begins in it.
-    fisher, fisher_begins : likewise
-        The upper triangle of H.
-    """
-
-    size: int
-    shapes: int
-    roles: Any
-    photons: Any
-    backgrounds: Any
-    moves: Any
-    ratios: Any
-    gradient: Any
-    gradient_begins: Any
-    fisher: Any
-    fisher_begins: Any
 
 
 @kernel
@@ -105,7 +56,7 @@ def fit_linked(
     ----------
     psf : NamedTuple
         Of a kind that provides what `fitting.psf_kinds` asks for.
-    slots : Slots
+    slots : fitting.slots.Slots
     views : fitting.psf_kinds.Views
     given : (number or 0, size) float32 array
         Start of each parameter, NaN where it has to be found.
@@ -124,7 +75,7 @@ def fit_linked(
         np.empty(own * own * LANES, np.float32),
         np.empty(row, np.float32),
         np.empty(square, np.float32),
-        np.empty(max(square, _FACTORS * LANES), np.float32),
+        np.empty(max(square, FACTORS * LANES), np.float32),
         np.empty(square, np.float32),
         np.empty(row, np.float32),
         np.empty(row, np.float32),

@@ -22,11 +22,11 @@ from scipy.interpolate import CubicSpline
 
 from fitting.calibrated import SigmaCurves
 from fitting.kernel import borrower, provides
-from fitting.lanes import LANES, gather, load, rounded, select, splat, store
+from fitting.lanes import LANES, gather, load, rounded, select, splat, square_root, store
 from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
 from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
-from fitting.template_match import gain, write_residual
+from fitting.template_match import PIXEL_VARIANCE, correlate, write_residual
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -192,6 +192,7 @@ def _longest_step(psf: Any, theta: Any, parameter: int) -> Any:
     return splat(psf.width * np.float32(0.7))
 
 
+_TWO_PI = 2.0 * np.pi
 _Z_STEP = 1.0 / 6.0  # of the range of the curves
 _WIDTHS = 6  # s_x and s_y, then their derivatives by the first and by the second shape parameter
 
@@ -374,9 +375,10 @@ def _put(matrix: Any, size: int, row: int, column: int, value: Any) -> None:
 
 
 @provides(begin, Widths)
-def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: Any, work: Any) -> None:
+def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, slots: Any, work: Any) -> None:
     if psf.kind == _BY_Z:
         _scan(psf, views, block, theta, work)
+        _brighten(psf, views, block, theta, slots, work)
         return
     for k in range(_shapes(psf)):
         store(theta, (2 + k) * LANES, splat(psf.width))
@@ -384,29 +386,58 @@ def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: An
 
 @borrower
 def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
-    """Start z: of `_SCANNED` images of a molecule at the start's x and y, the one that correlates best, N and b being free."""
+    """Start z: of `_SCANNED` images of a molecule at the start's x and y, the one that explains most of the squares, N and b being free."""
     side = views.side
     fx, _, _, fy, _, _, rest = _rows(side, work)
     residual, score = rest[_WIDTHS * LANES :], rest[(_WIDTHS + side * side) * LANES :]
-    for k in range(_SCANNED):
-        store(score, k * LANES, splat(np.float32(0.0)))
-    span = psf.pitch * np.float32(psf.intervals)
+    pitch = psf.pitch * np.float32(psf.intervals) / np.float32(_SCANNED)
     for c in range(views.channels):
-        weight = write_residual(views, c, block, residual)
-        at = (block * views.channels + c) * 2 * LANES
-        x, y = load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)
+        weight, _ = write_residual(views, c, block, residual)
+        x, y = _place_in(views, block, c, theta)
         for k in range(_SCANNED):
-            z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
+            z = psf.lowest + pitch * (np.float32(k) + np.float32(0.5))
             sx, sy = _widths_at(psf, z + views.offsets[c])
-            better = gain(residual, side, x, y, sx, sy, fx, fy)
-            store(score, k * LANES, load(score, k * LANES) + better * weight)
-    best, z_best = splat(np.float32(-1.0)), splat(psf.lowest)
+            along, variance, _ = correlate(residual, side, x, y, splat(sx), splat(sy), fx, fy)
+            along = at_least(along, 0.0)
+            gain = along * along / variance * weight
+            store(score, k * LANES, gain if c == 0 else load(score, k * LANES) + gain)
+    best, number = splat(-1.0), splat(0.0)
     for k in range(_SCANNED):
         value = load(score, k * LANES)
         better = value > best
-        z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
-        best, z_best = select(better, value, best), select(better, splat(z), z_best)
-    store(theta, 2 * LANES, z_best)
+        best, number = select(better, value, best), select(better, splat(np.float32(k)), number)
+    store(theta, 2 * LANES, (number + 0.5) * pitch + psf.lowest)
+
+
+@borrower
+def _brighten(psf: Any, views: Any, block: int, theta: Any, slots: Any, work: Any) -> None:
+    """Start N and b: least squares with the widths of the start's z."""
+    side = views.side
+    fx, _, _, fy, _, _, rest = _rows(side, work)
+    residual, local = rest[_WIDTHS * LANES :], rest[(_WIDTHS + side * side) * LANES :]
+    total = splat(0.0)
+    for c in range(views.channels):
+        _, level = write_residual(views, c, block, residual)
+        store(local, 2 * LANES, load(theta, 2 * LANES) + views.offsets[c])
+        _look_up(psf, local, rest)
+        sx, sy = load(rest, 0), load(rest, LANES)
+        x, y = _place_in(views, block, c, theta)
+        along, variance, mean = correlate(residual, side, x, y, sx, sy, fx, fy)
+        height = along / variance
+        area = square_root((sx * sx + PIXEL_VARIANCE) * (sy * sy + PIXEL_VARIANCE)) * _TWO_PI
+        n = at_least(height * area, 10.0)
+        total = total + n
+        store(theta, slots.photons[c] * LANES, n)
+        if slots.backgrounds[c] >= 0:
+            store(theta, slots.backgrounds[c] * LANES, level - n / area * mean)
+    if views.channels > 1 and slots.photons[0] == slots.photons[1]:
+        store(theta, slots.photons[0] * LANES, total)
+
+
+@borrower
+def _place_in(views: Any, block: int, channel: int, theta: Any) -> Any:
+    at = (block * views.channels + channel) * 2 * LANES
+    return load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)
 
 
 @borrower

@@ -10,6 +10,8 @@ no kind pays for another::
 In Python its public face needs two attributes: `shape_names`, the names of its shape parameters (``("z",)``), and `for_kernel()`, which gives the
 NamedTuple for the kernel (itself, if it likes). Its module must have been imported before the kernel is compiled, which is so for whoever holds one.
 
+The functions must not allocate: what they need is in `work`, a flat float32 array of `scratch` numbers, the same one in every call (slices of it are free).
+
 All numbers are sixteen lanes each (`fitting.lanes`), and arrays of them flat float32 arrays, number k at offset ``k * LANES``.
 With S shape parameters, a channel's own parameters `local` are x, y [px from the middle of the channel's ROI], the shape, N [e⁻], b [e⁻/px]: 4 + S numbers.
 The model is μ = N h(x, y, shape) + b + extra, and h, the share of the photons that falls on each pixel, is what the kind is about.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device, kernel
+from fitting.kernel import borrower, device, kernel
 from fitting.lanes import LANES, load, select, store
 
 
@@ -37,7 +37,7 @@ def _any_content(frame: Any, height: int, width: int) -> Any:
     return False
 
 
-@device
+@borrower
 def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, stop: int) -> None:
     """Bring the running sum to the frames [start, stop).
 
@@ -73,7 +73,7 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
             state[2] += sign
 
 
-@device
+@borrower
 def slides(state: Any, present: Any, start: int, stop: int) -> bool:
     """Whether the running sum gets to [start, stop) by one frame that leaves and one that comes: the usual step.
 
@@ -84,7 +84,7 @@ def slides(state: Any, present: Any, start: int, stop: int) -> bool:
     return slid
 
 
-@device
+@borrower
 def _add_frame(sums: Any, frame: Any, sign: Any) -> None:
     for y in range(sums.shape[0]):
         total, row = sums[y], frame[y]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.filters import BETWEEN, ON_ROW, Filters
-from fitting.kernel import device
+from fitting.kernel import borrower
 from fitting.lanes import (
     LANES,
     lane_bits,
@@ -95,13 +95,13 @@ def _margin(weights: Any) -> int:
     return -(-(len(weights) - 1) // LANES) * LANES
 
 
-@device
+@borrower
 def margin(weights: Any) -> int:
     """Pixels kept beside a row for a filter along x."""
     return (weights.shape[0] + LANES - 2) // LANES * LANES
 
 
-@device
+@borrower
 def mirror(index: int, length: int) -> int:
     """Where a position beyond the border is reflected to: d c b a | a b c d | d c b a."""
     while index < 0 or index >= length:
@@ -109,21 +109,21 @@ def mirror(index: int, length: int) -> int:
     return index
 
 
-@device
+@borrower
 def copy_floats(array: Any, to: Any, source: Any, length: int) -> None:
     """Copy `length` numbers, a multiple of 16, within an array; forwards."""
     for k in range(0, length, LANES):
         store(array, to + k, load(array, source + k))
 
 
-@device
+@borrower
 def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
     """Write a value `length` times, a multiple of 16."""
     for k in range(0, length, LANES):
         store(array, to + k, splat(value))
 
 
-@device
+@borrower
 def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: Any, to: Any) -> None:
     """P = max(D - B, 0) of a row [ADU]; 0 where it is not known."""
     width = raw.shape[0]
@@ -137,7 +137,7 @@ def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: 
         out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
 
 
-@device
+@borrower
 def moved_signal_row(
     raw: Any, coming: Any, leaving: Any, level: Any, per_frame: Any, flat: Any, out: Any, to: Any
 ) -> None:
@@ -153,12 +153,12 @@ def moved_signal_row(
         out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
 
 
-@device
+@borrower
 def _positive(value: Any) -> Any:
     return select((value > 0.0) & (value < np.float32(np.inf)), value, 0.0)
 
 
-@device
+@borrower
 def noise_row(
     raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any
 ) -> None:
@@ -175,7 +175,7 @@ def noise_row(
         out[to + x] = (floor[x] + slope * rest) * (gain_y * gain_x[x])
 
 
-@device
+@borrower
 def filter_columns(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, step: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
@@ -208,7 +208,7 @@ def filter_columns(
             _store_strip(out, to + row * length + x, a0, a1, a2, a3)
 
 
-@device
+@borrower
 def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
     store(array, to, a)
     store(array, to + 16, b)
@@ -216,7 +216,7 @@ def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
     store(array, to + 48, d)
 
 
-@device
+@borrower
 def mirror_sides(rows: Any, at: Any, length: int, number: int, width: int, reach: int) -> None:
     """Reflect rows at their ends; `at` is where pixel 0 of the first row is."""
     for row in range(number):
@@ -231,7 +231,7 @@ def mirror_sides(rows: Any, at: Any, length: int, number: int, width: int, reach
                 rows[right - 1 + k] = rows[left + mirror(width - 1 + k, width)]
 
 
-@device
+@borrower
 def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     """A symmetric filter along x for the 64 pixels from `at` on."""
     weight = weights[0]
@@ -246,7 +246,7 @@ def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     return a0, a1, a2, a3
 
 
-@device
+@borrower
 def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to: Any) -> None:
     """G₃ * P of a row, from the row that was filtered along y."""
     for x in range(0, width, STRIP):
@@ -254,7 +254,7 @@ def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to:
         _store_strip(wide, to + x, a0, a1, a2, a3)
 
 
-@device
+@borrower
 def band_row(
     low: Any, at: Any, weights: Any, wide: Any, middle: Any, stride: int, kind: int, noise: Any, least_snr2: Any, width: int,
     out: Any, to: Any, bits: Any, word: Any,
@@ -287,12 +287,12 @@ def band_row(
     out[to - 1], out[to + width] = BORDER, BORDER
 
 
-@device
+@borrower
 def _over(r: Any, noise: Any, at: Any, least_snr2: Any) -> Any:
     return lane_bits((r > 0.0) & (r * r > load(noise, at) * least_snr2))
 
 
-@device
+@borrower
 def _interpolated(wide: Any, at: Any, stride: int, kind: int) -> Any:
     if kind == 0:
         return load(wide, at)

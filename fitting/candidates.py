@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device
+from fitting.kernel import borrower
 
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 _NOISES = 3.0  # how many standard deviations below the sharpest PSF the neighbours of a spike must be
@@ -28,7 +28,7 @@ def sharpest_neighbour(sigma_px: float) -> float:
     return 0.5 * (0.5 * (math.erf(1.5 / width) - middle)) / middle
 
 
-@device
+@borrower
 def is_molecule(
     frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int, least_neighbour: Any
 ) -> Any:
@@ -51,13 +51,13 @@ def is_molecule(
     return number > 0 and not saturated and not sharp
 
 
-@device
+@borrower
 def at_row(array: Any, y: int) -> int:
     """The row of a camera array that holds for row y of the frame."""
     return y if array.shape[0] > 1 else 0
 
 
-@device
+@borrower
 def _reading(frame: Any, level: Any, per_frame: Any, dark: Any, flat: Any, y: int, x: int) -> Any:
     """D - B of a pixel [ADU]."""
     expected, offset = np.float32(level[y, x]) * per_frame, dark[at_row(dark, y), x]
@@ -65,14 +65,14 @@ def _reading(frame: Any, level: Any, per_frame: Any, dark: Any, flat: Any, y: in
     return (np.float32(frame[y, x]) - reference) * flat[at_row(flat, y), x]
 
 
-@device
+@borrower
 def _variance_adu2(frame: Any, dark: Any, flat: Any, floor: Any, slope: Any, y: int, x: int) -> Any:
     """Variance of a reading that detection assumes [ADU²]."""
     reading = (np.float32(frame[y, x]) - dark[at_row(dark, y), x]) * flat[at_row(flat, y), x]
     return floor[at_row(floor, y), x] + slope * max(reading, np.float32(1.0))
 
 
-@device
+@borrower
 def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> None:
     """Decide `state` (UNDECIDED or DROPPED at entry) of each peak: KEPT or DROPPED.
 
@@ -88,7 +88,7 @@ def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> N
                 undecided |= state[i] == UNDECIDED
 
 
-@device
+@borrower
 def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: int) -> int:
     verdict = KEPT
     reach = radius + np.float32(4.0)  # a position may lie beside its peak
@@ -105,7 +105,7 @@ def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: i
     return verdict
 
 
-@device
+@borrower
 def _outshines(other: Any, one: Any, earlier: bool) -> Any:
     """Brighter in R; of equal ones the first by y, then by x, then in raster order."""
     for k, sign in ((2, 1), (0, -1), (1, -1)):

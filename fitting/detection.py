@@ -34,13 +34,13 @@ from fitting.bandpass import (
     signal_row,
 )
 from fitting.candidates import at_row
-from fitting.kernel import device
+from fitting.kernel import borrower
 from fitting.lanes import LANES
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 
 
-@device
+@borrower
 def find_peaks(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
     least_snr: Any, peaks: Any, peak_values: Any,
@@ -89,11 +89,12 @@ def find_peaks(
         )
         copy_floats(work.filtered, top, rows * length, ABOVE * length)
         copy_floats(work.noise, top, rows * length, ABOVE * length)
-        work.bits[: 2 * words] = work.bits[rows * words : (rows + 2) * words]
+        for k in range(2 * words):
+            work.bits[k] = work.bits[rows * words + k]
     return found
 
 
-@device
+@borrower
 def _fill_signal(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
@@ -118,7 +119,7 @@ def _fill_signal(
             copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
 
 
-@device
+@borrower
 def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
     stride, step, side = work.stride, filters.step, margin(filters.high)
@@ -137,7 +138,7 @@ def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> Non
         filter_wide_row(work.high, k * length + side, filters.high, width, work.wide, k * stride)
 
 
-@device
+@borrower
 def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, margin(filters.low)
@@ -162,7 +163,7 @@ def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any,
         )  # fmt: skip
 
 
-@device
+@borrower
 def _scan(
     filtered: Any, noise: Any, bits: Any, length: int, words: int, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip
@@ -187,7 +188,7 @@ def _scan(
     return found
 
 
-@device
+@borrower
 def _is_peak(filtered: Any, noise: Any, at: Any, length: int) -> bool:
     """Above all eight neighbours in R/σ; of equal ones the first in raster order is the peak."""
     here, variance = filtered[at] * filtered[at], noise[at]
@@ -200,7 +201,7 @@ def _is_peak(filtered: Any, noise: Any, at: Any, length: int) -> bool:
     return True
 
 
-@device
+@borrower
 def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, values: Any) -> None:
     """Position by a parabola through R, R and R/σ; the signal-to-noise image may peak one pixel beside R."""
     best, down, right = at, 0, 0
@@ -214,7 +215,7 @@ def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, v
     values[3] = filtered[at] / np.sqrt(noise[at])
 
 
-@device
+@borrower
 def _vertex(filtered: Any, at: Any, step: Any) -> Any:
     """Where a parabola through three neighbours has its top; 0 beside the border and where the middle is not the highest."""
     before, here, after = filtered[at - step], filtered[at], filtered[at + step]

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.candidates import at_row
-from fitting.kernel import device, kernel
+from fitting.kernel import borrower, kernel
 from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
-from fitting.mle import UNKNOWN
+from fitting.poisson import UNKNOWN
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class RoiBuffer:
         )
 
 
-@device
+@borrower
 def cut(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
     y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
@@ -95,7 +95,7 @@ def cut(
     return total / number if number > 0 else np.float32(0.0)
 
 
-@device
+@borrower
 def _cut_inside(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
     y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
@@ -105,7 +105,11 @@ def _cut_inside(
     x = x0 - half
     to = index // LANES * side * side * LANES + index % LANES
     total, number = splat(0.0), splat(0.0)
-    darks, flats, variances = law.dark, law.flat, law.variance  # once: each look-up in a tuple counts references
+    darks, flats, variances = (
+        law.dark,
+        law.flat,
+        law.variance,
+    )  # once: each look-up in a tuple counts references
     for y in range(y0 - half, y0 + half + 1):
         raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)
         dark, flat = load(darks[at_row(darks, y)], x), load(flats[at_row(flats, y)], x)
@@ -134,18 +138,18 @@ def _cut_inside(
     return level_sum / pixels if pixels > 0 else np.float32(0.0)
 
 
-@device
+@borrower
 def _is_known(raw: Any, law: Any, y: int, x: int) -> Any:
     return abs(np.float32(raw)) < law.full and law.variance[at_row(law.variance, y), x] < 1e12
 
 
-@device
+@borrower
 def _variance(law: Any, variance: Any, d: Any) -> Any:
     """σ² of a reading [ADU²], with the pixel's own read noise; `variance` is in photo-electrons over F²."""
     return law.slope * (max(d, np.float32(1.0)) + (variance + np.float32(1.0)) / law.scale)
 
 
-@device
+@borrower
 def background(level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
     """Corrected background of a pixel [ADU]; 0 where there is none."""
     if not per_frame > 0:
@@ -205,7 +209,7 @@ def pack(
                 to += LANES
 
 
-@device
+@borrower
 def _put(value: Any, variance: Any, background: Any, weighted: bool, data: Any, extra: Any, to: int) -> None:
     good = abs(value) < 1e20 and 0 <= variance < 1e12 and abs(background) < 1e20
     if not good:

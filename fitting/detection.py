@@ -33,7 +33,7 @@ from fitting.bandpass import (
     noise_row,
     signal_row,
 )
-from fitting.candidates import at_row
+from fitting.candidates import at_row, is_molecule
 from fitting.kernel import borrower
 from fitting.lanes import LANES
 
@@ -43,9 +43,9 @@ _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 @borrower
 def find_peaks(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
-    least_snr: Any, peaks: Any, peak_values: Any,
+    least_snr: Any, least_neighbour: Any, peaks: Any, peak_values: Any,
 ) -> Any:  # fmt: skip
-    """Find the local maxima of a frame.
+    """Find the local maxima of a frame that may be molecules.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ def find_peaks(
         Whether `level`, a sum, must first lose the frame `leaving` and take in the frame `coming`.
     least_snr : float32
         Threshold on R/σ.
+    least_neighbour : float32
+        See `fitting.candidates.sharpest_neighbour`.
     peaks : (m, 2) int32 array
         Out: y, x [px], in raster order.
     peak_values : (m, 4) float32 array
@@ -83,9 +85,12 @@ def find_peaks(
         last = y0 + rows == height
         if last:
             fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
-        stop = rows + 2 if last else rows
+        stop, before = rows + 2 if last else rows, found
         found = _scan(
             work.filtered, work.noise, work.bits, length, words, width, y0, stop, peaks, peak_values, found
+        )
+        found = _keep_molecules(
+            frame, level, per_frame, law, least_neighbour, peaks, peak_values, before, found
         )
         copy_floats(work.filtered, top, rows * length, ABOVE * length)
         copy_floats(work.noise, top, rows * length, ABOVE * length)
@@ -213,6 +218,22 @@ def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, v
     values[1] = np.float32(x + right) + _vertex(filtered, best, np.int64(1))
     values[2] = filtered[best]
     values[3] = filtered[at] / np.sqrt(noise[at])
+
+
+@borrower
+def _keep_molecules(
+    frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, values: Any, first: Any, last: Any
+) -> Any:  # fmt: skip
+    """Of the peaks [first, last) close the ranks of those that may be molecules, while their pixels are in the cache."""
+    kept = first
+    for i in range(first, last):
+        y, x = round(values[i, 0]), round(values[i, 1])
+        if is_molecule(frame, level, per_frame, law, y, x, least_neighbour):
+            peaks[kept, 0], peaks[kept, 1] = peaks[i, 0], peaks[i, 1]
+            for k in range(4):
+                values[kept, k] = values[i, k]
+            kept += 1
+    return kept
 
 
 @borrower

@@ -49,11 +49,11 @@ def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float)
     """The filters for frames of a shape; widths in px."""
     low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
     low = low[: len(high)]
-    gains = [_noise_gain(length, low, high) for length in (height, width)]
+    gain_y, gain_x = (_noise_gain(length, low, high) for length in (height, width))
     step = 2 if highpass_px >= SPARSE_FROM_PX else 1
     sparse = _before_interpolation(high) if step == 2 else high
-    weights = [kernel.astype(np.float32) for kernel in (low, high, sparse)]
-    return Filters(*weights, step, *gains)
+    near, far, for_some = (kernel.astype(np.float32) for kernel in (low, high, sparse))
+    return Filters(near, far, for_some, step, gain_y, gain_x)
 
 
 def _half_kernel(sigma: float) -> npt.NDArray[np.float64]:

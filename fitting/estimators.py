@@ -112,8 +112,9 @@ def _without_nonsense(found: Estimates, side: int, width_px: float) -> Estimates
     away = ~np.isfinite(found.theta).all(axis=1)
     found.theta[away] = 0
     found.theta[away, -1 if likelihood else 3] = width_px
-    place = found.covariance[:, :2] if likelihood else found.covariance[:, 1:3]
-    found.quality[away | (place > side**2).any(axis=1), 3] = ResultCode.DEGENERATE
+    x = 0 if likelihood else 1
+    nowhere = (found.covariance[:, x] > side**2) | (found.covariance[:, x + 1] > side**2)
+    found.quality[away | nowhere, 3] = ResultCode.DEGENERATE
     degenerate = found.quality[:, 3] >= ResultCode.LEFT_ROI
     found.covariance[degenerate | (found.covariance[:, :-1] <= 0).any(axis=1)] = np.nan
     return found

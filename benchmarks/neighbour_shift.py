@@ -1,25 +1,32 @@
 """How far does an unfitted neighbour pull a fit, and what is left when both are fitted together?
 
-    python benchmarks/neighbour_shift.py [--pairs N] [--table] [--quick]
+    python benchmarks/neighbour_shift.py [--pairs N] [--table] [--film FRAMES] [--quick]
 
 Pairs of molecules of 1000 photons each on 20 background photons/px, sigma 1.3 px, at random places and in random directions. *Alone*: a ROI around the
 truth, fitted by `fit_rois`. *Together*: what `analyse` makes of the same frames. For each distance the mean shift towards the
 neighbour [nm], the root mean square error along an axis [nm], and for `analyse` the share of pairs of which both molecules become
 rows. Prints one JSON line; with --table the table of docs/theory.md too.
+
+With --film also, over the whole workload of `workload.py`: error and recall of all rows and of those that fit well, each molecule alone and all together, and
+the share of an analysis' processor time that goes into fitting together. Prints a line and a table of it too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import sys
+import time
+from statistics import median
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from workload import PIXEL_NM, Workload, _expected_frame
+from workload import PIXEL_NM, Workload, _expected_frame, series
 
 from fitting import analyse, fit_rois
-from fitting.scoring import columns_of, match
+from fitting.neighbours import fit_with_neighbours
+from fitting.scoring import columns_of, match, score
 
 FloatArray = npt.NDArray[np.float64]
 Pairs = tuple[npt.NDArray[np.uint16], FloatArray]
@@ -29,6 +36,8 @@ _SIZE_PX, _PITCH_PX = 252, 42
 _PER_FRAME = (_SIZE_PX // _PITCH_PX) ** 2
 _SIDES = (7, 11)
 _PAIR_RADIUS_NM = 250.0
+_TURNS = 3
+_TOGETHER = fit_with_neighbours.__name__
 
 
 def main() -> None:
@@ -42,9 +51,14 @@ def main() -> None:
         for side in _SIDES:
             line[f"{side}x{side}"] = _alone(work, frames, truth, side) | _together(work, frames, truth, side)
         lines.append(line)
-    print(json.dumps({"benchmark": "neighbour_shift", "results": lines}))
+    result: dict[str, Any] = {"benchmark": "neighbour_shift", "results": lines}
+    if arguments.film:
+        result["film"] = _film(min(arguments.film, 20) if arguments.quick else arguments.film)
+    print(json.dumps(result))
     if arguments.table:
         print(_table(lines))
+        if arguments.film:
+            print(_film_table(result["film"]))
 
 
 def _arguments() -> argparse.Namespace:
@@ -52,6 +66,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=2000, help="pairs for each distance")
+    parser.add_argument("--film", type=int, default=0, metavar="FRAMES", help="frames of the workload")
     parser.add_argument("--table", action="store_true", help="print the table too")
     parser.add_argument("--quick", action="store_true", help="only show that the script works")
     return parser.parse_args()
@@ -110,6 +125,71 @@ def _figures(name: str, off: FloatArray, towards: FloatArray, matched: npt.NDArr
         f"{name}_rmse_nm": round(float(np.sqrt((off**2).mean())) * PIXEL_NM, 2),
         f"{name}_found": round(float(matched.mean()), 3),
     }
+
+
+def _film(frames: int) -> dict[str, dict[str, float]]:
+    """Error, recall and time on the workload, for each side of a ROI, alone and together."""
+    work = Workload(frames=frames)
+    images, truth = series(work)
+    result = {}
+    for side in _SIDES:
+        settings = {
+            "background": None,
+            "roi_half_size": side // 2,
+            "psf_sigma_nm": work.sigma_px * PIXEL_NM,
+        }
+        for kind, share in (("alone", False), ("together", True)):
+            analyse(images[:5], settings, work.metadata)  # loads all that calls it
+            with _Together(fitted=share) as together:
+                shares = []
+                for _ in range(_TURNS):
+                    together.seconds, start = 0.0, time.process_time()
+                    rows = analyse(images, settings, work.metadata).rows
+                    shares.append(together.seconds / (time.process_time() - start))
+            line: dict[str, float] = {}
+            for name, chosen in (("all", rows), ("good", rows[rows["nchi2"] < 2])):
+                scored = score(columns_of(chosen), truth)
+                line[f"{name}_rmse_nm"] = round(scored.accuracy.rmse_nm / float(np.sqrt(2)), 2)
+                line[f"{name}_recall"] = round(scored.recall, 4)
+            result[f"{side}x{side} {kind}"] = line | {"share_of_the_time": round(median(shares), 4)}
+    return result
+
+
+class _Together:
+    """Times the fit of close molecules together within `analyse`, or leaves it out."""
+
+    def __init__(self, fitted: bool) -> None:
+        self._fitted, self.seconds = fitted, 0.0
+        self._callers = [
+            module
+            for name, module in sys.modules.items()
+            if name.startswith("fitting.") and vars(module).get(_TOGETHER) is fit_with_neighbours
+        ]
+
+    def __enter__(self) -> Self:
+        for module in self._callers:
+            setattr(module, _TOGETHER, self._fit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for module in self._callers:
+            setattr(module, _TOGETHER, fit_with_neighbours)
+
+    def _fit(self, *arguments: Any) -> None:
+        if self._fitted:
+            start = time.process_time()
+            fit_with_neighbours(*arguments)
+            self.seconds += time.process_time() - start
+
+
+def _film_table(film: dict[str, dict[str, float]]) -> str:
+    head = "| | all rows | recall | rows with `nchi2` < 2 | recall | share of the time |\n|---|---|---|---|---|---|"
+    rows = [
+        f"| {name} | {line['all_rmse_nm']:.2f} nm | {line['all_recall']:.3f} | {line['good_rmse_nm']:.2f} nm | {line['good_recall']:.3f} |"
+        f" {100 * line['share_of_the_time']:.0f} % |"
+        for name, line in film.items()
+    ]
+    return "\n".join([head, *rows])
 
 
 def _table(lines: list[dict[str, Any]]) -> str:

@@ -1,9 +1,11 @@
 """How many frames are localised in a second, on one core, from raw frames to rows?
 
-    python benchmarks/pipeline_rate.py [--sizes 128 256 ...] [--repeats N] [--background=-30:0] [--quick] [--cold]
+    python benchmarks/pipeline_rate.py [--sizes 128 256 ...] [--repeats N] [--background=-30:0] [--emitters] [--percentile] [--quick] [--cold]
 
 Processor time, so that other work on the machine counts little. The workload of `workload.py` at each frame size. Prints one JSON line: for each size the median rate of `repeats` runs in
-frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array, and the largest memory that one run added. With
+frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array, and the largest memory that one run added, alone and with the
+frames themselves. With --emitters also the time of a frame of 256² against the molecules in it, and the line through that; with --percentile how many times longer an
+analysis takes with a percentile as background instead of the mean, in turns; with
 --cold also the time from a new process with an empty cache to the first result, and once more with the cache filled.
 """
 
@@ -31,6 +33,7 @@ from fitting import analyse
 
 _PIXELS = 25_000_000  # in one run: 380 frames of 256², 6 of 2048²
 _FEWEST = 150
+_EMITTERS = (1, 5, 10, 20, 40, 80)
 _START = """
 import time; start = time.perf_counter()
 import sys; sys.path.insert(0, {folder!r})
@@ -53,6 +56,11 @@ def main() -> None:
     settings = {"background": arguments.background or None, "roi_half_size": 3}
     for size in sizes:
         result[f"{size}x{size}"] = _measure(size, settings, repeats, arguments.quick)
+    quick_or_not = (20, 2) if arguments.quick else (_FEWEST, repeats)
+    if arguments.emitters:
+        result["emitters"] = _against_emitters(settings, *quick_or_not)
+    if arguments.percentile:
+        result["percentile"] = _percentile_over_mean(settings, *quick_or_not)
     if arguments.cold:
         result["first_start_s"], result["later_start_s"] = _cold_starts()
     result["machine"] = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
@@ -73,6 +81,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the median counts")
     parser.add_argument("--background", default="-30:0", help='frames of the background; "" for none')
+    parser.add_argument(
+        "--emitters", action="store_true", help="measure against the molecules in a frame too"
+    )
+    parser.add_argument("--percentile", action="store_true", help="measure a percentile as background too")
     parser.add_argument("--cold", action="store_true", help="measure the first start too")
     parser.add_argument("--quick", action="store_true", help="only show that the script works")
     return parser.parse_args()
@@ -96,7 +108,46 @@ def _measure(size: int, settings: dict[str, object], repeats: int, quick: bool) 
         "localisations_per_s": round(len(analysis.rows) / median(times)),
         "share_of_copy_pace": round(median(copying) / median(times), 4),
         "peak_mb": round(memory.peak / 1e6, 1),
+        "peak_with_frames_mb": round((memory.peak + images.nbytes) / 1e6, 1),
         "rows_per_molecule": round(len(analysis.rows) / (len(truth["frame"]) * frames / work.frames), 4),
+    }
+
+
+def _against_emitters(settings: dict[str, object], frames: int, repeats: int) -> dict[str, Any]:
+    """Microseconds of a frame for each number of molecules in it, and the straight line through them."""
+    films = {n: series(Workload(frames=frames, emitters_per_256=n))[0] for n in _EMITTERS}
+    metadata = Workload().metadata
+    analyse(films[_EMITTERS[0]], settings, metadata)
+    times: dict[int, list[float]] = {n: [] for n in films}
+    for _ in range(repeats):
+        for n, images in films.items():
+            times[n].append(_time(lambda images=images: analyse(images, settings, metadata)) / frames * 1e6)
+    us = np.array([median(times[n]) for n in _EMITTERS])
+    slope, empty = np.polyfit(_EMITTERS, us, 1, w=1 / us)
+    return {
+        "us_per_frame": {str(n): round(float(value), 1) for n, value in zip(_EMITTERS, us, strict=True)},
+        "us_per_emitter": round(float(slope), 2),
+        "us_of_an_empty_frame": round(float(empty), 1),
+        "largest_departure_from_the_line": round(
+            float(abs(us / (slope * np.array(_EMITTERS) + empty) - 1).max()), 3
+        ),
+    }
+
+
+def _percentile_over_mean(settings: dict[str, object], frames: int, repeats: int) -> dict[str, float]:
+    images = series(Workload(frames=frames))[0]
+    ways = {"mean": settings, "percentile": {**settings, "background_percentile": 0.5}}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, chosen in ways.items():
+            took = _time(lambda chosen=chosen: analyse(images, chosen, Workload().metadata))
+            if turn:  # the first compiles, or loads what is compiled
+                times[name].append(took)
+    mean, percentile = (median(times[name]) for name in ways)
+    return {
+        "mean_frames_per_s": round(frames / mean, 1),
+        "percentile_frames_per_s": round(frames / percentile, 1),
+        "times_as_long": round(percentile / mean, 2),
     }
 
 

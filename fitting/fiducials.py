@@ -124,5 +124,19 @@ def _markers(
 def _cut_marker(
     frame: Any, law: Any, weighted: bool, y: int, x: int, side: int, data: Any, extra: Any, index: int
 ) -> None:
+    """Cut a marker's ROI out of its frame, without a background.
+
+    Parameters
+    ----------
+    frame : (h, w) array
+        Raw frame [ADU].
+    law : fitting.camera.PixelLaw
+    weighted : bool
+        Whether for weighted least squares, else for maximum likelihood.
+    y, x, side : int
+        Middle and side of the ROI [px].
+    data, extra : (16 blocks side²,) float32 arrays
+        Out: ROI number `index` of these; see `fitting.rois`.
+    """
     level = np.zeros((1, 1), np.float32)
     cut(frame, level, np.float32(0.0), law, False, weighted, y, x, side, data, extra, index)

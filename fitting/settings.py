@@ -103,7 +103,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "background_percentile", "Analysis.PCTBackground", "fraction", None, "1",
         "Percentile of the background frames instead of their mean, as a fraction (0.25: the lower quartile), "
-        "renewed every eighth frame; null: mean.",
+        "renewed every tenth frame; null: mean.",
         minimum=0.0, maximum=1.0, nullable=True,
     ),
     Setting(

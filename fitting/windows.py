@@ -14,7 +14,7 @@ import numpy as np
 
 from fitting.errors import InvalidMetadata
 
-_REFRESHED_EVERY = 8  # frames, at most: a percentile takes as long as localising ten frames
+_REFRESHED_EVERY = 10  # frames, at most: a percentile takes as long as localising twenty frames
 FIDUCIAL_REACH = 10  # frames before and after that the fiducials' product image uses
 
 Range = tuple[int, int]
@@ -124,7 +124,7 @@ def windows_for(
 ) -> list[Range]:
     """Frames that make the background of each of `frames`.
 
-    A percentile is made anew for every eighth frame of the series only, counted from frame 0 (every fourth for a window of
+    A percentile is made anew for every tenth frame of the series only, counted from frame 0 (every fourth for a window of
     twelve, and so on: a third of the window), and serves until the next; a mean moves with every frame.
     """
     window, limits = background_window(settings), background_limits(settings, metadata, series)

@@ -331,7 +331,7 @@ def _of_step(q: Quality) -> Finding | None:
 def _of_widths(q: Quality, curves: SigmaCurves | None) -> Finding | None:
     if curves is None:
         return (
-            Finding("good", "Not astigmatic: no width curves.")
+            Finding("good", "No width curves: the widths do not tell z, or none were asked for.")
             if np.isfinite(q.asymmetry)
             else Finding("note", "No Gaussian fits the planes well enough for width curves.")
         )

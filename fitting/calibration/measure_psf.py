@@ -32,10 +32,11 @@ _PASSES = 8
 _ARRIVED_PX = 0.003
 _ARRIVED_NM = 0.5
 _LEAVE_ONE_OUT = 3  # from so many beads on, each is aligned to the mean of the others
-_FARTHEST_SHARE = 0.25  # of the stack's depth, that a bead may lie above or below the others
+_IN_COMMON = 0.6  # share of the planes that all beads must have
 _MAY_DIFFER = 0.12  # what beads may differ from their mean beyond noise, of its rms ...
 _MAY_EXCEED = 3.0  # ... or of the median bead's difference
-_LEAST_PLANES = 5
+_LEAST_PLANES = 4
+_ROUNDS = 3  # of leaving out beads that do not fit
 _NO_SHIFT = 0.1  # planes; costs no plane at the ends
 
 
@@ -119,10 +120,15 @@ def mean_of_beads(
     """
     tell = progress or (lambda *_: None)
     chosen = list(range(len(cuts)))
+    reasons = [""] * len(cuts)
     offsets = _aligned(cuts, step_nm, tell)
-    reasons = _misfits(cuts, offsets)
-    if any(reasons):
-        chosen = [k for k, reason in enumerate(reasons) if not reason]
+    for _ in range(_ROUNDS):
+        new = _misfits(cuts[chosen], offsets)
+        if not any(new):
+            break
+        for k, reason in zip(chosen, new, strict=True):
+            reasons[k] = reason
+        chosen = [k for k in chosen if not reasons[k]]
         offsets = _aligned(cuts[chosen], step_nm, tell)
     kept = cuts[chosen]
     offsets = _centred(kept, offsets)
@@ -231,24 +237,41 @@ def sharpest_plane(volume: FloatArray) -> int:
 
 def _misfits(cuts: FloatArray, offsets: Sequence[Offset]) -> list[str]:
     """Say of each bead why it does not belong to the others, or nothing."""
-    n, _, planes = cuts.shape[:3]
-    reasons = [""] * n
+    n = len(cuts)
+    reasons = _out_of_depth([offset.z for offset in offsets], cuts.shape[2])
     if n < _LEAVE_ONE_OUT:
         return reasons
-    middle = float(np.median([o.z for o in offsets]))
     inner = slice(MARGIN_PX, -MARGIN_PX)
     straight = np.stack([straightened(c, o) for c, o in zip(cuts, offsets, strict=True)])[..., inner, inner]
     differences = _differences(straight, np.median(straight, axis=0))
-    may_be = max(_MAY_DIFFER, _MAY_EXCEED * float(np.median(differences)))
+    usual = float(np.median(differences))
     for k, offset in enumerate(offsets):
-        if abs(offset.z - middle) > _FARTHEST_SHARE * planes:
-            reasons[k] = f"out of depth: {abs(offset.z - middle):.0f} planes from the others in z"
-        elif not (offset.scale > 0).all() or differences[k] > may_be:
-            usual = float(np.median(differences))
+        beside = float(np.abs([offset.y, offset.x]).max())
+        if reasons[k]:
+            continue
+        if beside > MARGIN_PX:
+            reasons[k] = f"lopsided: its light lies {beside:.1f} px from its peak"
+        elif not (offset.scale > 0).all() or differences[k] > max(_MAY_DIFFER, _MAY_EXCEED * usual):
             reasons[k] = (
                 f"unlike the others: differs by {differences[k]:.0%} where the others do by {usual:.0%}"
             )
     return reasons if not all(reasons) else [""] * n
+
+
+def _out_of_depth(heights: Sequence[float], planes: int) -> list[str]:
+    """Drop the farthest in z, one after the other, until those left have most planes in common."""
+    reasons = [""] * len(heights)
+    left = list(range(len(heights)))
+    while len(left) > 1:
+        z = [0.0, *(heights[k] for k in left)]
+        if planes - (max(z) - min(z)) >= max(_LEAST_PLANES, _IN_COMMON * planes):
+            break
+        middle = float(np.median(z[1:]))
+        farthest = max(left, key=lambda k: (abs(heights[k] - middle), k))
+        away = abs(heights[farthest] - middle)
+        reasons[farthest] = f"out of depth: {away:.1f} planes from the others in z"
+        left.remove(farthest)
+    return reasons
 
 
 def _differences(straight: FloatArray, mean: FloatArray) -> FloatArray:
@@ -324,7 +347,7 @@ def _bleaching(volume: FloatArray) -> FloatArray:
     for one in volume:
         totals = one.sum(axis=(1, 2))
         plane = np.arange(len(totals))
-        told = totals > 0.2 * np.median(totals)
+        told = totals > 0.2 * max(float(np.median(totals)), 1e-6)
         slope = np.polyfit(plane[told], np.log(totals[told]), 1)[0] if told.sum() >= _LEAST_PLANES else 0.0
         courses.append(np.exp(slope * (plane - sharpest_plane(one))))
     return np.array(courses)[:, :, np.newaxis, np.newaxis]

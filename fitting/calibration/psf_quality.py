@@ -126,7 +126,8 @@ def crlb_against_z(psf: MeasuredPsf, photons: float, background_photons: float, 
     size = 3 + 2 * psf.channels
     fisher = np.zeros((planes, size, size))
     for c, volume in enumerate(channels):
-        unit = photons / max(float(volume[sharpest_plane(volume)].sum()), 1e-300)
+        sharp = volume[sharpest_plane(volume)]
+        unit = photons / max(float(sharp.sum()), 1e-3 * float(np.abs(sharp).sum()), 1e-100)
         pitch = (psf.step_nm, psf.pixel_nm, psf.pixel_nm)
         gradients = [unit * _slope(volume, axis)[(slice(None), *window)] / pitch[axis] for axis in (2, 1, 0)]
         light = unit * volume[(slice(None), *window)]

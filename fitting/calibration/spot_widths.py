@@ -64,7 +64,8 @@ def fit_spots(images: FloatArray, photons: float, background_photons: float) -> 
     Spots
     """
     totals = images.sum(axis=(1, 2))
-    scale = photons / max(float(np.median(np.sort(totals)[-max(1, len(totals) // 3) :])), 1e-300)
+    brightest = float(np.median(np.sort(totals)[-max(1, len(totals) // 3) :]))
+    scale = photons / max(brightest, 1e-3 * float(np.abs(images).sum(axis=(1, 2)).max()), 1e-100)
     data = images * scale + background_photons
     theta = _start(data, background_photons)
     arrived = np.zeros(len(data), bool)

@@ -100,7 +100,8 @@ def measure_widths(mean: MeanBead, options: Mapping[str, Any], channel: int = 0)
     for number, (cut, offset) in enumerate(zip(mean.cuts, mean.offsets, strict=True)):
         volume = cut[channel] - offset.background[channel]
         middle = volume.shape[1] // 2
-        y0, x0 = middle + round(float(offset.y[channel])), middle + round(float(offset.x[channel]))
+        room = middle - half
+        y0, x0 = (middle + round(float(np.clip(away[channel], -room, room))) for away in (offset.y, offset.x))
         window = volume[:, y0 - half : y0 + half + 1, x0 - half : x0 + half + 1]
         spots = fit_spots(window, options["photons"], options["background_photons"])
         plane: FloatArray = np.arange(len(volume), dtype=np.float64) - offset.z - mean.first_plane

@@ -206,6 +206,19 @@ def test_a_clump_among_beads_is_dropped_and_says_so(
     assert any("unlike the others" in finding.text for finding in made.report.findings)
 
 
+def test_a_bead_out_of_depth_is_dropped_and_says_so(
+    scope: Any, beads: list[Any], bead: Any, field: Any
+) -> None:
+    deep = bead(60, 60, dz_nm=900, photons=80_000)
+
+    made = calibrate_psf([field(scope, [*beads, deep])], SIZES | {"half_size": 10})
+
+    dropped = {b.places[0]: b.dropped for b in made.report.beads if b.dropped}
+    assert list(dropped) == [(60, 60)]
+    assert dropped[60, 60].startswith("out of depth: ")
+    assert made.report.quality.beads_used == 4
+
+
 def test_frames_of_a_plane_are_averaged_and_a_falling_stack_turned_round(
     scope: Any, beads: list[Any], field: Any
 ) -> None:

@@ -18,6 +18,7 @@ from cluster.calibration_files import (
     write_curves,
     write_psf,
 )
+from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 
@@ -52,6 +53,16 @@ def test_a_psf_without_its_sidecar_still_knows_its_pitches(tmp_path: Path) -> No
     back = read_psf(tmp_path / "psf.tif")
 
     assert (back.pixel_nm, back.step_nm, back.focus_plane) == (pytest.approx(97.3, rel=1e-4), 25.0, 4.0)
+
+
+def test_what_lies_beside_a_psf_is_metadata_that_a_data_server_serves(tmp_path: Path) -> None:
+    provenance = {"input": [{"file": "beads.tif"}], "options": {"half_size": 15, "channel0": None}}
+    write_psf(tmp_path / "psf.tif", MeasuredPsf(VOLUME, 97.3, 25.0, 3.75), provenance)
+
+    said = read_sidecars(tmp_path / "psf.tif")
+
+    facts = {name: said[name].value for name in ("pixel_nm", "step_nm", "focus_plane", "channels")}
+    assert facts == {"pixel_nm": 97.3, "step_nm": 25.0, "focus_plane": 3.75, "channels": 1}
 
 
 def test_what_exists_is_not_replaced_unasked(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ _IN_COMMON = 0.6  # share of the planes that all beads must have
 _MAY_DIFFER = 0.12  # what beads may differ from their mean beyond noise, of its rms ...
 _MAY_EXCEED = 3.0  # ... or of the median bead's difference
 _LEAST_PLANES = 4
+_MAY_SPREAD = 0.1  # brightness of the border over the mean, up to which a plane's light counts as inside
+_TOLD_BY = 0.3  # share of the planes that must tell how the light fades
 _ROUNDS = 3  # of leaving out beads that do not fit
 _NO_SHIFT = 0.1  # planes; costs no plane at the ends
 
@@ -342,14 +344,21 @@ def _normalised(mean: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def _bleaching(volume: FloatArray) -> FloatArray:
-    """Light of each plane of each channel, (c, z, 1, 1), as an exponential that is 1 in the sharpest plane."""
+    """Light of each plane of each channel, (c, z, 1, 1), as an exponential that is 1 in the sharpest plane.
+
+    From planes whose light is inside: what spreads beyond the border is not lost. Beyond these it is not continued, and where they are few
+    there is no telling.
+    """
     courses = []
     for one in volume:
         totals = one.sum(axis=(1, 2))
         plane = np.arange(len(totals))
-        told = totals > 0.2 * max(float(np.median(totals)), 1e-6)
-        slope = np.polyfit(plane[told], np.log(totals[told]), 1)[0] if told.sum() >= _LEAST_PLANES else 0.0
-        courses.append(np.exp(slope * (plane - sharpest_plane(one))))
+        at_border = _border(one).mean(axis=1) * one[0].size
+        told = (totals > 0.2 * max(float(np.median(totals)), 1e-6)) & (at_border < _MAY_SPREAD * totals)
+        enough = told.sum() >= max(_LEAST_PLANES, _TOLD_BY * len(totals))
+        slope = np.polyfit(plane[told], np.log(totals[told]), 1)[0] if enough else 0.0
+        inside = np.clip(plane, *np.flatnonzero(told)[[0, -1]]) if enough else plane
+        courses.append(np.exp(slope * (inside - sharpest_plane(one))))
     return np.array(courses)[:, :, np.newaxis, np.newaxis]
 
 

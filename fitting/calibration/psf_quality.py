@@ -292,10 +292,9 @@ def _of_fading(q: Quality, *, bleaching: bool) -> Finding:
     what = f"{abs(q.fading):.0%} of the light is {'lost' if q.fading > 0 else 'gained'} from the first plane to the last"
     if abs(q.fading) <= _LARGE_FADING:
         return Finding("good", f"{what}.")
-    why = "beads bleach, or the light of far planes is outside of the cut"
     if bleaching:
-        return Finding("note", f"{what} ({why}); that is taken out, as an exponential.")
-    return Finding("warning", f"{what}: {why}.")
+        return Finding("note", f"{what} (beads bleach?); that is taken out, as an exponential.")
+    return Finding("warning", f"{what}: do beads bleach?")
 
 
 def _of_range(q: Quality) -> Finding:

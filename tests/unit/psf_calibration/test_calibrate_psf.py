@@ -244,6 +244,19 @@ def test_bleaching_is_told_and_taken_out(scope: Any, beads: list[Any], field: An
     assert left.report.findings[0].level == "warning"
 
 
+def test_light_that_spreads_beyond_the_cut_is_not_taken_for_bleaching(
+    scope: Any, bead: Any, field: Any
+) -> None:
+    deep = type(scope)(x=(140.0, 600.0, 150.0, 0.0, 0.0), y=(140.0, 600.0, 150.0, 0.0, 0.0))
+    stack = field(deep, [bead(30, 30, photons=400_000), bead(80, 80, photons=400_000)])
+
+    made = calibrate_psf([stack], SIZES | {"half_size": 8, "width_half_size": 6})
+
+    lost = made.psf.volume[0].sum() / made.psf.volume[27].sum()
+    assert lost < 0.75  # the cut holds less of the first plane
+    assert abs(made.report.quality.fading) < 0.1
+
+
 def test_a_tilted_light_path_is_told_in_nanometres_per_micrometre(scope: Any, field: Any) -> None:
     stack = np.zeros((scope.planes, 80, 80))
     for k, z in enumerate(scope.z_nm):

@@ -25,9 +25,9 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from cluster.commands import access, check, files, jobs, localise, roles, simulate, start
+    from cluster.commands import access, calibrations, check, files, jobs, localise, roles, simulate, start
 
-    for part in (start, localise, jobs, roles, access, simulate, files, check):
+    for part in (start, localise, jobs, roles, access, simulate, files, calibrations, check):
         part.register(app)
 
 

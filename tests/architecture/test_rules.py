@@ -27,7 +27,10 @@ LIGHT_IMPORTS = [
     ("cluster.scheduler.run", ["numba", "tifffile"]),
     ("cluster.dataserver.run", ["numba", "scipy"]),
     ("cluster.client", ["numba", "scipy", "fastapi", "zeroconf"]),
-    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf"]),
+    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf", "matplotlib"]),
+    ("cluster.calibration_files", ["numba", "scipy", "h5py", "typer", "tifffile", "matplotlib"]),
+    ("cluster.reports.psf", ["matplotlib", "numba"]),
+    ("fitting.calibration.psf_options", ["numba", "scipy"]),
 ]
 
 DANGEROUS = {

@@ -247,6 +247,7 @@ def test_a_root_that_is_not_there_is_named(shell: Any) -> None:
         "simulate",
         "export",
         "render",
+        "psf",
         "doctor",
         "token",
         "approve",

@@ -105,7 +105,7 @@ def fit_linked(
         np.empty(size * LANES, np.float32),
     )
     room = _room(slots, views.side)
-    work = np.empty(scratch(psf, views.side), np.float32)
+    work = np.empty(scratch(psf, views), np.float32)
     for block in range(blocks):
         pixels = _start(psf, slots, views, block, moment, lowest, highest)
         to = block * size * LANES
@@ -113,10 +113,12 @@ def fit_linked(
         for trial in range(trials(psf)):
             for k in range(0, size * LANES, LANES):
                 store(here, k, load(moment, k))
-            begin(psf, trial, views, block, here, slots, work)
+            tried = begin(psf, trial, views, block, here, slots, work)
+            if lane_bits(tried) == 0:
+                continue
             _take_given(given, to, here, lowest, highest, size)
             ended, used = _climb(
-                psf, slots, views, block, here, lowest, highest, pixels, kept_h, step, room, work
+                psf, slots, views, block, here, lowest, highest, tried, pixels, kept_h, step, room, work
             )
             deviance, mean = _deviance(psf, slots, views, block, here, room, work)
             better = (_rank(deviance, ended) < _rank(best, code)) | (splat(np.float32(trial)) < 0.5)
@@ -219,12 +221,12 @@ def _take_given(given: Any, at: int, theta: Any, lowest: Any, highest: Any, size
 
 @device
 def _climb(
-    psf: Any, slots: Any, views: Any, block: int, theta: Any, lowest: Any, highest: Any, pixels: Any,
+    psf: Any, slots: Any, views: Any, block: int, theta: Any, lowest: Any, highest: Any, tried: Any, pixels: Any,
     kept_h: Any, step: Any, room: Any, work: Any,
 ) -> Any:  # fmt: skip
     """Fisher scoring from `theta`, in place; a lane that has arrived is frozen. Gives result codes and iterations."""
     size = slots.size
-    code = select(pixels < np.float32(size + 1), DEGENERATE, splat(0.0))
+    code = select(tried & (pixels >= np.float32(size + 1)), splat(0.0), DEGENERATE)
     active = code < 0.5
     iterations = splat(0.0)
     scale = np.float32(1.0)

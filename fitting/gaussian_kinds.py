@@ -148,7 +148,7 @@ def _shapes(psf: Any) -> int:
 
 
 @provides(scratch, Widths)
-def _scratch(_psf: Any, views: Any) -> int:
+def _scratch(_psf: Any, views: Any) -> Any:
     side = views.side
     return (6 * side + _WIDTHS + side * side + _SCANNED) * LANES
 

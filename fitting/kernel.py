@@ -1,6 +1,6 @@
 """How every compiled function of this package is compiled.
 
-``device`` marks a small function that is inlined into others; ``provides`` one of several, of which the type of the first argument
+``device`` marks a small function that others call, ``inlined`` one that becomes part of them; ``provides`` one of several, of which the type of the first argument
 chooses while a kernel is compiled; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
 disk. Numba notices a change of the file that holds an entry, but not of the files it inlines, so the folder of the
 kept code carries a digest of the package's source: an upgraded package never runs stale code.
@@ -34,6 +34,17 @@ _DIGEST = _source_digest()
 def device(function: _Function) -> _Function:
     """Compile a function that kernels inline."""
     compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    return compiled
+
+
+def inlined(function: _Function) -> _Function:
+    """Compile a small function as part of those that call it, so that arrays handed to it cost nothing: for the innermost loops.
+
+    A call of a `device` function counts references of its arrays up and down, which is much for a few rows of sixteen numbers.
+    """
+    compiled: _Function = numba.njit(
+        inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
+    )(function)
     return compiled
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.kernel import device, inlined, provides
+from fitting.kernel import borrower, provides
 from fitting.lanes import LANES, lane_bits, load, next_lane, rounded, select, splat, store, total, totals
 from fitting.poisson import LEAST_MEAN, LEFT_ROI, UNKNOWN, at_least
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
@@ -86,23 +86,23 @@ class _Places(NamedTuple):
     end: int
 
 
-@device
+@borrower
 def _strips(side: int) -> int:
     return (side + _WIDEST - 1) // _WIDEST
 
 
-@device
+@borrower
 def _strip_width(side: int) -> int:
     number = _strips(side)
     return (side + number - 1) // number
 
 
-@device
+@borrower
 def _most_parameters(channels: int) -> int:
     return 3 + 4 * channels
 
 
-@device
+@borrower
 def _places(psf: Any, views: Any) -> Any:
     channels, most = views.channels, _most_parameters(views.channels)
     pixels = _strips(views.side) * views.side * LANES
@@ -146,7 +146,7 @@ def _longest_step(psf: Any, _theta: Any, parameter: int) -> Any:
     return splat(np.float32(_FARTHEST_PX))
 
 
-@device
+@borrower
 def _put_taps(f: Any, degree: int, work: Any, to: int) -> None:
     """Weights of the four coefficients around a place `f` behind the second of them, 0 ≤ f ≤ 1, and their derivatives by it."""
     e = 1.0 - f
@@ -167,7 +167,7 @@ def _put_taps(f: Any, degree: int, work: Any, to: int) -> None:
     store(work, to + 7 * LANES, s3)
 
 
-@device
+@borrower
 def _put_axis(place: Any, first: Any, last: Any, degree: int, work: Any, to: int) -> None:
     """Weights along an axis for a place `first` + `place` [samples, padding included], `first` a whole number."""
     whole = rounded(place - 0.5)
@@ -177,7 +177,7 @@ def _put_axis(place: Any, first: Any, last: Any, degree: int, work: Any, to: int
     store(work, to + 8 * LANES, at_least(number, -last))
 
 
-@device
+@borrower
 def _put_table(psf: Any, side: int, x: Any, y: Any, z: Any, work: Any, table: int) -> None:
     """Weights and places of the coefficients of sixteen ROIs; x and y [px] from the middle, z [nm] in the channel."""
     inside = np.float32(psf.planes - 4)
@@ -193,12 +193,12 @@ def _put_table(psf: Any, side: int, x: Any, y: Any, z: Any, work: Any, table: in
     _put_axis(rest - y, np.float32(first), np.float32(psf.rows), psf.degree, work, table + _Y)
 
 
-@device
+@borrower
 def _tap(work: Any, at: int) -> Any:
     return work[at], work[at + LANES], work[at + 2 * LANES], work[at + 3 * LANES]
 
 
-@device
+@borrower
 def _down(work: Any, at: int, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     """Sum of four rows."""
     return (
@@ -209,7 +209,7 @@ def _down(work: Any, at: int, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     )
 
 
-@device
+@borrower
 def _along(a0: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     """Sum of four neighbours in a row."""
     a1 = next_lane(a0)
@@ -217,7 +217,7 @@ def _along(a0: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     return a0 * w0 + a1 * w1 + a2 * w2 + next_lane(a2) * w3
 
 
-@device
+@borrower
 def _first_coefficients(psf: Any, channel: int, side: int, strip: int, work: Any, table: int) -> Any:
     """Number of the first plane's row 0 among all rows, of the first row, and of the first column; `table` is the ROI's own."""
     source = channel if psf.channels > 1 else 0
@@ -229,7 +229,7 @@ def _first_coefficients(psf: Any, channel: int, side: int, strip: int, work: Any
     )
 
 
-@inlined
+@borrower
 def _contract(psf: Any, channel: int, side: int, strip: int, work: Any, table: int, across: int) -> None:
     """Sum along z, then along x: one row at `across` for each row of coefficients."""
     z0, z1, z2, z3 = _tap(work, table + _Z)
@@ -243,7 +243,7 @@ def _contract(psf: Any, channel: int, side: int, strip: int, work: Any, table: i
         store(work, across + r * LANES, _along(a, x0, x1, x2, x3))
 
 
-@inlined
+@borrower
 def _contract_with_slopes(
     psf: Any, channel: int, side: int, strip: int, work: Any, table: int, across: int
 ) -> None:
@@ -297,7 +297,7 @@ def _equations(
             at += LANES * LANES
 
 
-@device
+@borrower
 def _is_new(local: Any, work: Any, known: int, lane: int) -> bool:
     """Whether a ROI's parameters are not those its sums were made with; makes them known."""
     new = False
@@ -308,7 +308,7 @@ def _is_new(local: Any, work: Any, known: int, lane: int) -> bool:
     return new
 
 
-@inlined
+@borrower
 def _put_sums(psf: Any, side: int, channel: int, lane: int, work: Any, places: Any, known: int) -> None:
     """Gradient and Fisher matrix of one ROI, by columns; derivatives by plane, and by place divided by N."""
     table, value = places.table + lane, places.across
@@ -348,7 +348,7 @@ def _put_sums(psf: Any, side: int, channel: int, lane: int, work: Any, places: A
     _put_five(work, to + 15 * LANES * LANES, zn, zb, nn, nb, bb)
 
 
-@device
+@borrower
 def _put_five(work: Any, to: int, v0: Any, v1: Any, v2: Any, v3: Any, v4: Any) -> None:
     store(work, to, v0)
     store(work, to + LANES * LANES, v1)
@@ -399,7 +399,7 @@ def _begin(psf: Any, trial: int, views: Any, block: int, theta: Any, slots: Any,
     return splat(1.0) > 0.5
 
 
-@device
+@borrower
 def _take_rows(views: Any, channel: int, block: int, work: Any, places: Any) -> None:
     """Lay the pixels of a block along x: from [y, x, lane] to [lane, strip, y, column]."""
     side, width, strips = views.side, _strip_width(views.side), _strips(views.side)
@@ -420,7 +420,7 @@ def _take_rows(views: Any, channel: int, block: int, work: Any, places: Any) -> 
                 extra += LANES
 
 
-@device
+@borrower
 def _compare(psf: Any, views: Any, channel: int, x: Any, y: Any, b: Any, work: Any, places: Any) -> None:
     """Sums over the pixels of a channel, weighted as the background alone demands, of which N and b follow by least squares.
 
@@ -447,13 +447,13 @@ def _compare(psf: Any, views: Any, channel: int, x: Any, y: Any, b: Any, work: A
             _correlate(psf, channel, side, lane, lane * length, work, places, seen + 3 * k * LANES + lane)
 
 
-@device
+@borrower
 def _scanned_z(psf: Any, k: int) -> Any:
     span = psf.pitch * np.float32(psf.planes - 4)
     return psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(psf.scanned))
 
 
-@device
+@borrower
 def _weigh(pixel: int, to: int, length: int, level: Any, work: Any, places: Any, out: int) -> None:
     """Write weights and weighted photons of one ROI, and their sums."""
     ones, d1, dd = splat(0.0), splat(0.0), splat(0.0)
@@ -468,7 +468,7 @@ def _weigh(pixel: int, to: int, length: int, level: Any, work: Any, places: Any,
     work[out], work[out + LANES], work[out + 2 * LANES] = total(ones), total(d1), total(dd)
 
 
-@inlined
+@borrower
 def _correlate(
     psf: Any, channel: int, side: int, lane: int, pixel: int, work: Any, places: Any, out: int
 ) -> None:
@@ -485,7 +485,7 @@ def _correlate(
     work[out], work[out + LANES], work[out + 2 * LANES] = total(pp), total(p1), total(pd)
 
 
-@device
+@borrower
 def _solve(psf: Any, channels: int, k: int, slots: Any, work: Any, places: Any) -> Any:
     """N and b of every channel for a molecule on scanned plane `k`, written to `linear`; gives what is left of the sum of squares."""
     most = _most_parameters(channels) * LANES
@@ -514,7 +514,7 @@ def _solve(psf: Any, channels: int, k: int, slots: Any, work: Any, places: Any) 
     return left
 
 
-@device
+@borrower
 def _sums_of(psf: Any, channel: int, k: int, work: Any, places: Any) -> Any:
     first = places.seen + channel * 3 * (psf.scanned + 1) * LANES
     at, base = first + 3 * k * LANES, first + 3 * psf.scanned * LANES
@@ -524,7 +524,7 @@ def _sums_of(psf: Any, channel: int, k: int, work: Any, places: Any) -> Any:
     )  # fmt: skip
 
 
-@device
+@borrower
 def _choose(psf: Any, channels: int, theta: Any, slots: Any, work: Any, places: Any) -> None:
     """Put the deepest minimum along z into `theta`, the second deepest into `other`, and behind `wanted` where it may be as good."""
     number, costs = psf.scanned, places.costs
@@ -558,7 +558,7 @@ def _choose(psf: Any, channels: int, theta: Any, slots: Any, work: Any, places: 
     store(work, places.wanted + LANES, select(second - best < doubtful, splat(1.0), splat(0.0)))
 
 
-@device
+@borrower
 def _between(psf: Any, k: int, work: Any, costs: int) -> Any:
     """The lowest point, in z, of the parabola through the costs of a plane and of those before and behind it."""
     z = splat(_scanned_z(psf, k))

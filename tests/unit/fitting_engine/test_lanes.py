@@ -12,6 +12,7 @@ from fitting.lanes import (
     LANES,
     absolute,
     binary_exponent,
+    gather,
     lane_bits,
     load,
     power_of_two,
@@ -61,6 +62,11 @@ def _functions(a: Any, b: Any, out: Any) -> None:
     store(out, 48, power_of_two(rounded(y)))
     store(out, 64, binary_exponent(x))
     store(out, 80, select(x > y, splat(np.float32(1.0)), y))
+
+
+@numba.njit
+def _gather(table: Any, index: Any, out: Any) -> None:
+    store(out, 0, gather(table, 3, load(index, 0)))
 
 
 @numba.njit
@@ -124,3 +130,12 @@ def test_exp_erf_and_log_are_good_to_float32(scale: float) -> None:
     np.testing.assert_allclose(out[0], np.exp(-(exact**2) / 2), rtol=3e-6, atol=1e-12)
     np.testing.assert_allclose(out[1], erf(exact), atol=5e-7)  # eight roundings of numbers below one
     np.testing.assert_allclose(out[2], np.log(abs(exact) + 1e-6), rtol=3e-7, atol=3e-7)
+
+
+def test_each_lane_gathers_a_number_of_its_own() -> None:
+    table, index = RNG.normal(size=40).astype(np.float32), RNG.integers(0, 37, LANES)
+    out = np.empty(LANES, np.float32)
+
+    _gather(table, index.astype(np.float32), out)
+
+    np.testing.assert_array_equal(out, table[3 + index])

@@ -284,6 +284,15 @@ def test_channels_share_a_molecule(link: Link) -> None:
     assert (abs(found.theta - np.array(truth)) < 0.05 * errors).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_volume_of_other_channels_than_the_fit_is_refused(channels: int) -> None:
+    both = np.concatenate([_astigmatic(), _double_helix()], axis=2)
+    psf = spline_psf(_measured(both, channels=2), pixel_nm=PIXEL_NM)
+
+    with pytest.raises(InvalidSettings, match=f"holds 2 channels side by side, but the fit has {channels}"):
+        _fit(psf, np.ones((2, channels, 9, 9)))
+
+
 def test_one_volume_serves_all_channels() -> None:
     plain, psf = Plain(_astigmatic()), spline_psf(_measured(_astigmatic()), pixel_nm=PIXEL_NM)
     images = np.stack(

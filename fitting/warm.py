@@ -18,6 +18,7 @@ _METADATA = {
 
 
 _CHOOSING = (
+    "fit",
     "estimator",
     "track_fiducials",
     "background_percentile",
@@ -53,7 +54,8 @@ def kernels_of(settings: Mapping[str, object], dtype: str) -> tuple[object, ...]
     """Return what tells whether two analyses need the same kernels."""
     by_percentile = settings.get("background_percentile") is not None
     fiducials = bool(settings.get("track_fiducials"))
-    return dtype == "float32", settings.get("estimator"), by_percentile, fiducials
+    fit = settings.get("fit") or "LatGaussFitFR"
+    return dtype == "float32", fit, settings.get("estimator"), by_percentile, fiducials
 
 
 def _run(settings: Mapping[str, object], dtype: str) -> None:

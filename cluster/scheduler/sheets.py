@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Sheet(Message):
     @property
     def dtype(self) -> np.dtype[np.void]:
         """Return the layout of a row of its results."""
-        return fits.find(self.fit).dtype
+        return fits.row_dtype(self.analysis)
 
     def order(self) -> JobOrder:
         """Return what the core must know."""
@@ -107,4 +107,6 @@ def _fit_info(fit: fits.Fit) -> FitInfo:
     )
 
 
-FIT_INFOS: Final[list[FitInfo]] = [_fit_info(fit) for fit in fits.FITS.values()]
+def fit_infos() -> list[FitInfo]:
+    """Return the fits that jobs may ask for here, those of other packages included."""
+    return [_fit_info(fit) for fit in fits.known_fits().values()]

@@ -148,9 +148,9 @@ def cpu_target(environ: Mapping[str, str]) -> str:
 
 def fit_names() -> list[str]:
     """Return the fits that this worker can run."""
-    from fitting.fits import FITS
+    from fitting.fits import known_fits
 
-    return list(FITS)
+    return list(known_fits())
 
 
 def keep_compiled_code(cache: Path, environ: Any) -> None:

@@ -12,6 +12,7 @@ from fitting import mle, wls
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
+from fitting.poisson import UNKNOWN
 from fitting.rois import fill_blanks, pack
 
 FloatArray = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ class Estimates(NamedTuple):
 
 
 ESTIMATORS = {
-    "mle": Estimator(mle.fit_blocks, mle.PARAMETERS, mle.COVARIANCES, mle.UNKNOWN),
+    "mle": Estimator(mle.fit_blocks, mle.PARAMETERS, mle.COVARIANCES, UNKNOWN),
     "wls": Estimator(wls.fit_blocks, wls.PARAMETERS, wls.COVARIANCES, np.float32(0.0)),
 }
 

@@ -17,7 +17,7 @@ from fitting.candidates import at_row
 from fitting.channels import shift_px
 from fitting.kernel import device, kernel
 from fitting.lanes import LANES
-from fitting.mle import UNKNOWN
+from fitting.poisson import UNKNOWN
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.camera import Camera
+from fitting.channels import Channels
 from fitting.lanes import LANES
-from fitting.mle import UNKNOWN
+from fitting.poisson import UNKNOWN
 from fitting.rois import FloatArray, RoiBuffer
 from fitting.shift_field import ShiftField
 
@@ -62,6 +63,8 @@ class Batch:
         Size (h, w) and first pixel (y, x) of the analysed part of the frame [px].
     first_frame : int
         Absolute number of the buffer's frame 0.
+    geometry : Channels
+        Where the channels lie.
     """
 
     rois: RoiBuffer
@@ -73,6 +76,7 @@ class Batch:
     shape: tuple[int, int]
     origin: tuple[int, int]
     first_frame: int
+    geometry: Channels
 
     @property
     def side(self) -> int:
@@ -104,6 +108,13 @@ class Batch:
     def shifts(self) -> FloatArray:
         """(number, C, 2) dx, dy [px] of each channel, see `RoiBuffer`."""
         return self.rois.shifts[: self.number]
+
+    def whole_shifts(self, channel: int) -> npt.NDArray[np.float64]:
+        """dx, dy [px] from where a molecule is in channel 0 to where it is in another, whose pixels are numbered as those of channel 0."""
+        geometry, rois = self.geometry, self.rois
+        own = rois.middles[: self.number, channel] - geometry.start[channel]
+        moved = own * geometry.sign[channel] - rois.place[: self.number, 1:3]
+        return np.asarray(moved[:, ::-1] + rois.shifts[: self.number, channel], np.float64)
 
     def lanes(self) -> tuple[FloatArray, FloatArray]:
         """`data` and `extra` as the kernels take them, each (C, capacity side²)."""

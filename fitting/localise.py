@@ -305,7 +305,7 @@ class _Localiser:
         number, candidates = self._sink.count
         batch = Batch(
             self._rois, int(number), self._settings, self._camera, self._calibrations, self._dtype, self._shape, self._origin,
-            self._stack.first,
+            self._stack.first, self._channels,
         )  # fmt: skip
         self._rows.append(self._run_fit(batch))
         table = np.zeros(candidates, CANDIDATE_DTYPE)

@@ -230,6 +230,7 @@ class PreviewRow(Message):
     sigma_px: float | None
     photons: float | None
     error_x_nm: float | None
+    z_nm: float | None = None
     status: int
 
 

@@ -20,20 +20,18 @@ import numpy as np
 
 from fitting.batch import Batch, Rows
 from fitting.columns import Parameters
-from fitting.linked import Link, LinkedEstimates, estimate_linked
+from fitting.linked import Link, estimate_linked
 from fitting.psf_kinds import Psf
 
 
-def assign(
-    rows: Rows, found: LinkedEstimates, parameters: Parameters, batch: Batch, psf: Psf, link: Link
-) -> None:
+def assign(rows: Rows, parameters: Parameters, batch: Batch, psf: Psf, link: Link) -> None:
     """Fill `species`, `speciesMargin` and the share of channel 0 with its error, where species are given.
 
     Parameters
     ----------
     rows : structured array
         Of a two-channel fit; changed in place. `species` is -1 where no fit converged.
-    found : LinkedEstimates
+    parameters : Parameters
         With a signal in each channel.
     """
     shares = batch.settings["options"]["species"]

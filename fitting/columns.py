@@ -87,10 +87,11 @@ class Parameters:
         return Column(height, gradient)
 
     def share(self, one: str, other: str) -> Column:
-        """one / (one + other)."""
+        """One / (one + other)."""
         a, b = self.plain(one), self.plain(other)
         total = a.value + b.value
-        assert a.gradient is not None and b.gradient is not None
+        assert a.gradient is not None
+        assert b.gradient is not None
         gradient = (b.value[:, None] * a.gradient - a.value[:, None] * b.gradient) / (total**2)[:, None]
         return Column(a.value / total, gradient)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fitting.batch import Batch, Rows
 from fitting.colour import assign
-from fitting.columns import Column, Parameters, Widths, fill
+from fitting.columns import Column, Parameters, fill
 from fitting.linked import AstigmaticPsf, GaussianPsf, Link, estimate_linked
 from fitting.psf_kinds import Psf
 
@@ -24,7 +24,7 @@ def fit_colours(batch: Batch) -> Rows:
     rows = fill(batch.empty_rows(), found, parameters, batch, columns)
     total = np.nansum(batch.images(), axis=(2, 3)) / batch.camera.photons_per_adu
     rows["sumIntensity"]["g"], rows["sumIntensity"]["r"] = total[:, 0], total[:, 1]
-    assign(rows, found, parameters, batch, psf, link)
+    assign(rows, parameters, batch, psf, link)
     return rows
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from cluster.arrays import TaskResult
 from cluster.errors import Unavailable
 from cluster.protocol import Preview, PreviewCandidate, PreviewFrame, PreviewRequest, PreviewRow
-from cluster.results.quantities import Calibration, quantities
+from cluster.results.quantities import Calibration, quantities, status_of
 from cluster.scheduler.core.tasks import Failed
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.sheets import Sheet
@@ -136,18 +136,23 @@ def _candidate(one: Any) -> PreviewCandidate:
 
 def _rows(sheet: Sheet, rows: np.ndarray[Any, Any]) -> list[PreviewRow]:
     calibration = Calibration.from_metadata(sheet.values)
-    found = quantities(rows, calibration)
+    found, status = quantities(rows, calibration), status_of(rows)
     return [
         PreviewRow(
             x_px=float(found.x_nm[at] / calibration.pixel_x_nm),
             y_px=float(found.y_nm[at] / calibration.pixel_y_nm),
-            sigma_px=_finite(found.sigma_nm[at] / calibration.pixel_x_nm),
+            sigma_px=_of(found.sigma_nm, at, calibration.pixel_x_nm),
             photons=_finite(found.photons[at]),
-            error_x_nm=_finite(found.x_err_nm[at]),
-            status=int(rows["resultCode"][at]),
+            error_x_nm=_of(found.x_err_nm, at),
+            z_nm=_of(found.z_nm, at),
+            status=int(status[at]),
         )
-        for at in np.flatnonzero(np.isfinite(found.x_nm) & np.isfinite(found.y_nm))
+        for at in np.flatnonzero(np.isfinite(found.x_nm) & np.isfinite(found.y_nm)).tolist()
     ]
+
+
+def _of(column: np.ndarray[Any, Any] | None, at: int, unit: float = 1.0) -> float | None:
+    return None if column is None else _finite(column[at] / unit)
 
 
 def _finite(value: Any) -> float | None:

@@ -110,6 +110,8 @@ class Quantities:
             for name, value in vars(self).items()
             if name != "extra"
         }
+        if self.sigma_y_nm is self.sigma_x_nm:
+            own["sigma_y_nm"] = own["sigma_x_nm"]  # a round PSF stays one
         return Quantities(**own, extra={name: value[chosen] for name, value in self.extra.items()})
 
 

@@ -128,6 +128,17 @@ class SeriesEvent(Message):
     time: float
 
 
+class CalibrationFile(Message):
+    """What a small calibration file under the roots holds: a shift field, a list of them, or width curves.
+
+    `digest` identifies it, whatever the file's white space and notes.
+    """
+
+    path: Text
+    value: Any
+    digest: Text
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 
@@ -343,7 +354,7 @@ class Leases(Message):
 class JobSpec(Message):
     """All that a worker must know of a job; it never changes, so it is fetched once.
 
-    `maps` holds the fingerprint of each camera map at the time of the submit, by the name of its setting.
+    `maps` holds the fingerprint of each camera map and calibration at the time of the submit, by the name of its setting.
     """
 
     job_id: Text

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.errors import InvalidSettings
-from fitting.geometry import Rectangle
+from fitting.geometry import Rectangle, place
 from fitting.kernel import device
 from fitting.shift_field import ShiftField
 
@@ -83,62 +82,14 @@ def arrange(
     InvalidSettings
         If the rectangles differ in size, or have no common part in the frame.
     """
-    _check_sizes(rectangles)
-    placed = [Rectangle(r.x - chip[0], r.y - chip[1], r.width, r.height, r.flipped) for r in rectangles]
-    across = _common([(r.x, False) for r in placed], placed[0].width, shape[1])
-    down = _common([(r.y, r.flipped) for r in placed], placed[0].height, shape[0])
-    if part is not None:
-        across = max(across[0], part[0] - placed[0].x), min(across[1], part[2] - placed[0].x)
-        down = max(down[0], part[1] - placed[0].y), min(down[1], part[3] - placed[0].y)
-    if across[0] >= across[1] or down[0] >= down[1]:
-        raise InvalidSettings(
-            "channel1_roi",
-            f"the channels {_said(rectangles)} have no common part in the frame, {shape[1]} × {shape[0]} px at ({chip[0]}, {chip[1]}) of the chip",
-        )
-    number = len(placed)
-    sign = np.array([[-1 if r.flipped else 1, 1] for r in placed], np.int64)
-    ends = np.array([[_end(r), r.x] for r in placed], np.int64)
-    start = ends - sign * np.array([placed[0].y, placed[0].x])
-    bounds = np.array(
-        [(*_span(down, r.y, r.height, r.flipped), *_span(across, r.x, r.width, False)) for r in placed],
-        np.int64,
+    placed = place(rectangles, shape, chip, part)
+    return Channels(
+        len(rectangles),
+        placed.bounds,
+        placed.start,
+        placed.sign,
+        *_fields(fields, len(rectangles), chip, pixel_nm),
     )
-    return Channels(number, bounds, start, sign, *_fields(fields, number, chip, pixel_nm))
-
-
-def _check_sizes(rectangles: Sequence[Rectangle]) -> None:
-    if len({(r.width, r.height) for r in rectangles}) != 1:
-        raise InvalidSettings("channel1_roi", f"the channels {_said(rectangles)} must have one size")
-    if rectangles[0].flipped:
-        raise InvalidSettings(
-            "options.flips", "channel 0 cannot be upside down: the others are, relative to it"
-        )
-
-
-def _said(rectangles: Sequence[Rectangle]) -> str:
-    return ", ".join(f"[{r.x}, {r.y}, {r.width}, {r.height}]" for r in rectangles)
-
-
-def _end(r: Rectangle) -> int:
-    """Row of the channel that is row 0 of the field."""
-    return r.y + r.height - 1 if r.flipped else r.y
-
-
-def _common(firsts: list[tuple[int, bool]], length: int, limit: int) -> tuple[int, int]:
-    """What part [from, to) of the field, along one axis, every channel has within [0, limit)."""
-    low, high = 0, length
-    for first, flipped in firsts:
-        a, b = max(0, -first), min(length, limit - first)
-        if flipped:
-            a, b = length - b, length - a
-        low, high = max(low, a), min(high, b)
-    return low, high
-
-
-def _span(part: tuple[int, int], first: int, length: int, flipped: bool) -> tuple[int, int]:
-    """The pixels [from, to) in which a channel shows a part of the field."""
-    a, b = (length - part[1], length - part[0]) if flipped else part
-    return first + a, first + b
 
 
 def _fields(

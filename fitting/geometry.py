@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fitting.errors import InvalidMetadata, InvalidSettings
 from fitting.fit_types import Fit
@@ -24,6 +25,96 @@ class Rectangle:
     width: int
     height: int
     flipped: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where channels are in a frame.
+
+    Attributes
+    ----------
+    bounds : (C, 4) int64 array
+        top, bottom, left, right of the part of each that all channels show [px].
+    start, sign : (C, 2) int64 arrays
+        y, x: what is at (y, x) of the frame in channel 0 is at start + sign · (y, x) in the channel, without a shift field.
+    """
+
+    bounds: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    sign: npt.NDArray[np.int64]
+
+
+def place(
+    rectangles: Sequence[Rectangle],
+    shape: tuple[int, int],
+    chip: tuple[int, int],
+    part: tuple[int, int, int, int] | None = None,
+) -> Placement:
+    """Place channels in frames: of each the part whose counterpart is in the frame in every channel.
+
+    Parameters
+    ----------
+    rectangles : sequence of Rectangle
+        Of one size; the first is channel 0, which is not upside down.
+    shape : (int, int)
+        Height and width of the frames [px].
+    chip : (int, int)
+        x, y on the chip of the frames' first pixel [px].
+    part : (x0, y0, x1, y1), optional
+        Only what lies there in channel 0 [px of the frame].
+
+    Raises
+    ------
+    InvalidSettings
+        If the rectangles differ in size, or have no common part in the frame.
+    """
+    _check_sizes(rectangles)
+    placed = [Rectangle(r.x - chip[0], r.y - chip[1], r.width, r.height, r.flipped) for r in rectangles]
+    across = _common([(r.x, False) for r in placed], placed[0].width, shape[1])
+    down = _common([(r.y, r.flipped) for r in placed], placed[0].height, shape[0])
+    if part is not None:
+        across = max(across[0], part[0] - placed[0].x), min(across[1], part[2] - placed[0].x)
+        down = max(down[0], part[1] - placed[0].y), min(down[1], part[3] - placed[0].y)
+    if across[0] >= across[1] or down[0] >= down[1]:
+        raise InvalidSettings(
+            "channel1_roi",
+            f"the channels {_said(rectangles)} have no common part in the frame, {shape[1]} × {shape[0]} px at ({chip[0]}, {chip[1]}) of the chip",
+        )
+    sign = np.array([[-1 if r.flipped else 1, 1] for r in placed], np.int64)
+    ends = np.array([[r.y + r.height - 1 if r.flipped else r.y, r.x] for r in placed], np.int64)
+    start = ends - sign * np.array([placed[0].y, placed[0].x])
+    bounds = [(*_span(down, r.y, r.height, r.flipped), *_span(across, r.x, r.width, False)) for r in placed]
+    return Placement(np.array(bounds, np.int64), start, sign)
+
+
+def _check_sizes(rectangles: Sequence[Rectangle]) -> None:
+    if len({(r.width, r.height) for r in rectangles}) != 1:
+        raise InvalidSettings("channel1_roi", f"the channels {_said(rectangles)} must have one size")
+    if rectangles[0].flipped:
+        raise InvalidSettings(
+            "options.flips", "channel 0 cannot be upside down: the others are, relative to it"
+        )
+
+
+def _said(rectangles: Sequence[Rectangle]) -> str:
+    return ", ".join(f"[{r.x}, {r.y}, {r.width}, {r.height}]" for r in rectangles)
+
+
+def _common(firsts: list[tuple[int, bool]], length: int, limit: int) -> tuple[int, int]:
+    """What part [from, to) of the field, along one axis, every channel has within [0, limit)."""
+    low, high = 0, length
+    for first, flipped in firsts:
+        a, b = max(0, -first), min(length, limit - first)
+        if flipped:
+            a, b = length - b, length - a
+        low, high = max(low, a), min(high, b)
+    return low, high
+
+
+def _span(part: tuple[int, int], first: int, length: int, flipped: bool) -> tuple[int, int]:
+    """The pixels [from, to) in which a channel shows a part of the field."""
+    a, b = (length - part[1], length - part[0]) if flipped else part
+    return first + a, first + b
 
 
 def rectangles(

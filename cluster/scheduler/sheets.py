@@ -24,7 +24,7 @@ class Sheet(Message):
     """What a job is: the series as it was found, the complete settings, where each metadata value came from.
 
     [start, stop) are the frames to analyse; `frames` lists the single frames of a preview instead. `maps` holds the
-    fingerprint of each camera map, by the name of its setting.
+    fingerprint of each camera map and calibration, by the name of its setting, and the scale of its PSF.
     """
 
     job_id: str

@@ -35,7 +35,7 @@ class Analysed(Protocol):
 
 
 Analyse = Callable[..., Analysed]
-Maps = Mapping[str, np.ndarray[Any, Any]]
+Maps = Mapping[str, Any]
 _USUAL: Final[Mapping[str, Any]] = {"estimator": "mle"}
 
 

@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,12 @@ import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 
 from fitting.calibrated import SigmaCurves
-from fitting.kernel import device, provides
+from fitting.kernel import borrower, provides
 from fitting.lanes import LANES, load, select, splat, store
-from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, UNKNOWN, at_least
-from fitting.psf import axis_factors, gaussian
+from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
+from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
+from fitting.template_match import gain, write_residual
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -128,13 +130,11 @@ class AstigmaticPsf(NamedTuple):
 
     def for_kernel(self) -> Widths:
         """As kernels see it."""
-        x, y = np.asarray(self.sigma_x_px, np.float64), np.asarray(self.sigma_y_px, np.float64) * self.aspect
-        steps = np.arange(len(x), dtype=np.float64)
-        cubics = [CubicSpline(steps, values).c[::-1].T for values in (x, y)]
-        table = np.ascontiguousarray(np.concatenate(cubics, axis=1), np.float32)
-        smallest = min(x.min(), y.min() / self.aspect)
-        return _widths(_BY_Z, smallest, self.aspect)._replace(
-            lowest=np.float32(self.lowest_nm), pitch=np.float32(self.pitch_nm), table=table
+        x, y = (np.asarray(widths, np.float64) for widths in (self.sigma_x_px, self.sigma_y_px))
+        return _widths(_BY_Z, min(x.min(), y.min()), self.aspect)._replace(
+            lowest=np.float32(self.lowest_nm),
+            pitch=np.float32(self.pitch_nm),
+            table=_cubics(x.tobytes(), y.tobytes(), self.aspect),
         )
 
 
@@ -142,7 +142,16 @@ def _widths(kind: int, width: float, aspect: float) -> Widths:
     return Widths(kind, np.float32(width), np.float32(aspect), np.float32(0), np.float32(1), _NONE)
 
 
-@device
+@lru_cache(maxsize=8)
+def _cubics(x: bytes, y: bytes, aspect: float) -> npt.NDArray[np.float32]:
+    """`Widths.table` of widths given as bytes: a fit of few molecules takes less time than the splines."""
+    widths = (np.frombuffer(x), np.frombuffer(y) * aspect)
+    steps = np.arange(len(widths[0]), dtype=np.float64)
+    cubics = [CubicSpline(steps, values).c[::-1].T for values in widths]
+    return np.ascontiguousarray(np.concatenate(cubics, axis=1), np.float32)
+
+
+@borrower
 def _shapes(psf: Any) -> int:
     return 1 if psf.kind == _BY_Z else psf.kind
 
@@ -182,7 +191,7 @@ _Z_STEP = 1.0 / 6.0  # of the range of the curves
 _WIDTHS = 6  # s_x and s_y, then their derivatives by the first and by the second shape parameter
 
 
-@device
+@borrower
 def _put_widths(psf: Any, local: Any, out: Any) -> None:
     """Write s_x, s_y [px of their axes] and their derivatives by the shape parameters."""
     zero = splat(np.float32(0.0))
@@ -207,7 +216,7 @@ def _put_widths(psf: Any, local: Any, out: Any) -> None:
     store(out, LANES, s * psf.aspect)
 
 
-@device
+@borrower
 def _look_up(psf: Any, local: Any, out: Any) -> None:
     """Widths and their slopes at z, lane by lane; beyond the ends of the curves they are constant."""
     intervals = psf.table.shape[0]
@@ -230,7 +239,7 @@ def _look_up(psf: Any, local: Any, out: Any) -> None:
             out[(2 + axis) * LANES + lane] = slope * inside / psf.pitch
 
 
-@device
+@borrower
 def _rows(side: int, work: Any) -> Any:
     """The axis factors' arrays in `work`: E, dE/dx, dE/ds along x, the same along y, and what follows them."""
     row = side * LANES
@@ -271,7 +280,7 @@ def _equations(
     _to_shape(g, h, shapes, widths, gradient, fisher)
 
 
-@device
+@borrower
 def _sums(
     data: Any, extra: Any, first: int, side: int, n: Any, b: Any,
     fx: Any, gx: Any, hx: Any, fy: Any, gy: Any, hy: Any,
@@ -322,7 +331,7 @@ def _sums(
     )  # fmt: skip
 
 
-@device
+@borrower
 def _to_shape(g: Any, h: Any, shapes: int, widths: Any, gradient: Any, fisher: Any) -> None:
     """From derivatives by s_x and s_y to those by the shape parameters."""
     g0, g1, g2, g3, g4, g5 = g
@@ -358,7 +367,7 @@ def _to_shape(g: Any, h: Any, shapes: int, widths: Any, gradient: Any, fisher: A
             _put(fisher, own, 2 + k, 2 + m, u * p * h22 + (u * q + v * p) * h23 + v * q * h33)
 
 
-@device
+@borrower
 def _put(matrix: Any, size: int, row: int, column: int, value: Any) -> None:
     store(matrix, (row * size + column) * LANES, value)
 
@@ -372,7 +381,7 @@ def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: An
         store(theta, (2 + k) * LANES, splat(psf.width))
 
 
-@device
+@borrower
 def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
     """Start z: of `_SCANNED` images of a molecule at the start's x and y, the one that correlates best, N and b being free."""
     side = views.side
@@ -382,14 +391,14 @@ def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
         store(score, k * LANES, splat(np.float32(0.0)))
     span = psf.pitch * np.float32(psf.table.shape[0])
     for c in range(views.channels):
-        weight = _residual(views, c, block, residual)
+        weight = write_residual(views, c, block, residual)
         at = (block * views.channels + c) * 2 * LANES
         x, y = load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)
         for k in range(_SCANNED):
             z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
             sx, sy = _widths_at(psf, z + views.offsets[c])
-            gain = _gain(residual, side, x, y, sx, sy, fx, fy)
-            store(score, k * LANES, load(score, k * LANES) + gain * weight)
+            better = gain(residual, side, x, y, sx, sy, fx, fy)
+            store(score, k * LANES, load(score, k * LANES) + better * weight)
     best, z_best = splat(np.float32(-1.0)), splat(psf.lowest)
     for k in range(_SCANNED):
         value = load(score, k * LANES)
@@ -399,7 +408,7 @@ def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
     store(theta, 2 * LANES, z_best)
 
 
-@device
+@borrower
 def _widths_at(psf: Any, z: Any) -> Any:
     """s_x, s_y at one z, at the beginning of its interval's cubic or close to it."""
     intervals = psf.table.shape[0]
@@ -411,52 +420,3 @@ def _widths_at(psf: Any, z: Any) -> Any:
     return ((row[3] * u + row[2]) * u + row[1]) * u + row[0], ((row[7] * u + row[6]) * u + row[5]) * u + row[
         4
     ]
-
-
-@device
-def _residual(views: Any, channel: int, block: int, residual: Any) -> Any:
-    """Write the channel's photons minus their mean, 0 for a pixel that does not count; gives one over the mean signal."""
-    area = views.side * views.side
-    first = channel * views.stride + block * area * LANES
-    count, total, signal = splat(0.0), splat(0.0), splat(0.0)
-    for k in range(0, area * LANES, LANES):
-        c, d = load(views.extra, first + k), load(views.data, first + k)
-        known = c < UNKNOWN
-        count = count + select(known, 1.0, 0.0)
-        total, signal = total + select(known, d - c, 0.0), signal + select(known, d, 0.0)
-    count = at_least(count, 1.0)
-    mean = total / count
-    for k in range(0, area * LANES, LANES):
-        c, d = load(views.extra, first + k), load(views.data, first + k)
-        store(residual, k, select(c < UNKNOWN, d - c - mean, 0.0))
-    return 1.0 / at_least(signal / count, 1.0)
-
-
-@device
-def _gain(residual: Any, side: int, x: Any, y: Any, sx: Any, sy: Any, fx: Any, fy: Any) -> Any:
-    """By how much a Gaussian of these widths lowers the sum of squares: cov(v, P)²/var(P), 0 where they anticorrelate."""
-    sum_x, square_x = _bells(x, sx, side, fx)
-    sum_y, square_y = _bells(y, sy, side, fy)
-    covariance = splat(0.0)
-    for j in range(side):
-        row = splat(0.0)
-        for i in range(side):
-            row = row + load(residual, (j * side + i) * LANES) * load(fx, i * LANES)
-        covariance = covariance + row * load(fy, j * LANES)
-    every = sum_x * sum_y
-    variance = square_x * square_y - every * every * (np.float32(1.0) / np.float32(side * side))
-    covariance = at_least(covariance, 0.0)
-    return covariance * covariance / at_least(variance, 1e-6)
-
-
-@device
-def _bells(centre: Any, s: Any, side: int, out: Any) -> Any:
-    """Write a sampled Gaussian, broadened as pixels broaden it; gives its sum and that of its squares."""
-    inverse = np.float32(1.0) / np.sqrt(s * s + np.float32(1.0 / 12.0))
-    half = np.float32(side - 1) * np.float32(0.5)
-    total, square = splat(0.0), splat(0.0)
-    for i in range(side):
-        value = gaussian((splat(np.float32(i) - half) - centre) * inverse)
-        store(out, i * LANES, value)
-        total, square = total + value, square + value * value
-    return total, square

@@ -18,6 +18,7 @@ from numba.extending import overload
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_BORROWING: dict[str, Any] = {**_OPTIONS, "_nrt": False}
 
 
 def _source_digest() -> str:
@@ -37,14 +38,26 @@ def device(function: _Function) -> _Function:
     return compiled
 
 
+def borrower(function: _Function) -> _Function:
+    """Compile a function that kernels inline and that allocates nothing.
+
+    References to arrays in tuples that it takes apart are not counted then, which would take longer than the small sums it makes.
+    """
+    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_BORROWING)(function)
+    return compiled
+
+
 def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function], _Function]:
-    """Make the function what `operation` does in kernels where its first argument is a `kind`, a NamedTuple."""
+    """Make the function what `operation` does in kernels where its first argument is a `kind`, a NamedTuple.
+
+    It must not allocate; see `borrower`.
+    """
 
     def register(function: _Function) -> _Function:
         def choose(first: Any, *_: Any) -> _Function | None:
             return function if getattr(first, "instance_class", None) is kind else None
 
-        overload(operation, jit_options=_OPTIONS, strict=False)(choose)
+        overload(operation, jit_options=_BORROWING, strict=False)(choose)
         return function
 
     return register

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from fitting.errors import InvalidSettings
 from fitting.gaussian_kinds import AstigmaticPsf, EllipticPsf, GaussianPsf
 from fitting.lanes import LANES
-from fitting.linked_kernel import BACKGROUND, PHOTONS, POSITION, QUALITY, SHAPE, Slots, fit_linked
-from fitting.localisations import ResultCode
+from fitting.linked_kernel import QUALITY, fit_linked
 from fitting.poisson import UNKNOWN
 from fitting.psf_kinds import Psf, Views
 from fitting.rois import fill_blanks
+from fitting.slots import make_slots
 
 __all__ = [
     "AstigmaticPsf",
@@ -120,55 +120,32 @@ def estimate_linked(
         If the link does not fit the PSF or the number of channels.
     """
     names = parameter_names(psf, link)
-    slots = _slots(len(psf.shape_names), link, len(names))
+    size = len(names)
     offsets = _offsets(psf, link)
-    blocks = -(-number // LANES)
+    slots = make_slots(
+        len(psf.shape_names), size, link.channels, _ratios(link), link.free_background, link.free_shift
+    )
     for c in range(link.channels):
         fill_blanks(data[c], extra[c], number, side, UNKNOWN)
-    views = Views(
-        data.reshape(-1), extra.reshape(-1), data.shape[1], side, link.channels,
-        _in_lanes(np.asarray(shifts, np.float32).reshape(number, -1), blocks), offsets,
-    )  # fmt: skip
-    given = np.empty(0, np.float32) if start is None else _in_lanes(np.asarray(start, np.float32), blocks)
-    size = len(names)
+    places = _in_lanes(np.asarray(shifts, np.float32).reshape(number, 2 * link.channels))
+    views = Views(data.reshape(-1), extra.reshape(-1), data.shape[1], side, link.channels, places, offsets)
+    given = np.empty((0, size), np.float32) if start is None else np.array(start, np.float32, order="C")
     theta, covariance, quality = (
-        np.empty((blocks, columns, LANES), np.float32) for columns in (size, size * size, QUALITY)
+        np.empty((number, columns), np.float32) for columns in (size, size * size, QUALITY)
     )
-    fit_linked(
-        psf.for_kernel(), slots, views, blocks, given,
-        theta.reshape(-1), covariance.reshape(-1), quality.reshape(-1),
-    )  # fmt: skip
-    return _without_nan(
-        LinkedEstimates(
-            names,
-            _by_molecule(theta, number),
-            _by_molecule(covariance, number).reshape(number, size, size),
-            _by_molecule(quality, number),
-        )
-    )
+    fit_linked(psf.for_kernel(), slots, views, given, theta, covariance, quality)
+    return LinkedEstimates(names, theta, covariance.reshape(number, size, size), quality)
 
 
-def _slots(shapes: int, link: Link, size: int) -> Slots:
-    channels = link.channels
-    if not 1 <= channels <= _MOST_CHANNELS:
-        raise InvalidSettings("channels", f"must be from 1 to {_MOST_CHANNELS}, not {channels}")
-    tied = link.ratios is not None
-    ratios = np.asarray(link.ratios if link.ratios is not None else np.ones(channels), np.float32)
-    if ratios.shape != (channels,) or (tied and not (ratios.min() >= 0 and abs(ratios.sum() - 1) < 1e-3)):
-        raise InvalidSettings("ratios", f"must be {channels} shares of all photons, one in sum")
-    number = np.arange(channels)
-    one = np.zeros(channels, np.int64)
-    photons = one + 2 + shapes + (0 if tied else number)
-    after = 2 + shapes + (1 if tied else channels)
-    backgrounds = one + (after + number if link.free_background else -1)
-    after += channels if link.free_background else 0
-    moves = np.where((number > 0) & link.free_shift, after + 2 * (number - 1), -1).astype(np.int64)
-    roles = np.full(size, POSITION, np.int64)
-    roles[2 : 2 + shapes] = SHAPE
-    roles[photons] = PHOTONS
-    if link.free_background:
-        roles[backgrounds] = BACKGROUND
-    return Slots(size, shapes, roles, photons, backgrounds, moves, ratios)
+def _ratios(link: Link) -> tuple[float, ...] | None:
+    if not 1 <= link.channels <= _MOST_CHANNELS:
+        raise InvalidSettings("channels", f"must be from 1 to {_MOST_CHANNELS}, not {link.channels}")
+    if link.ratios is None:
+        return None
+    ratios = tuple(float(ratio) for ratio in link.ratios)
+    if len(ratios) != link.channels or not (min(ratios) >= 0 and abs(sum(ratios) - 1) < 1e-3):
+        raise InvalidSettings("ratios", f"must be {link.channels} shares of all photons, one in sum")
+    return ratios
 
 
 def _offsets(psf: Psf, link: Link) -> FloatArray:
@@ -182,25 +159,10 @@ def _offsets(psf: Psf, link: Link) -> FloatArray:
     return offsets
 
 
-def _in_lanes(rows: FloatArray, blocks: int) -> FloatArray:
-    """(number, columns) → flat [block, column, lane], NaN-free lanes of zeros after the last row."""
+def _in_lanes(rows: FloatArray) -> FloatArray:
+    """(number, columns) → flat [block, column, lane], zeros after the last row."""
     number, columns = rows.shape
+    blocks = -(-number // LANES)
     padded = np.zeros((blocks * LANES, columns), np.float32)
     padded[:number] = rows
     return np.ascontiguousarray(padded.reshape(blocks, LANES, columns).transpose(0, 2, 1)).reshape(-1)
-
-
-def _by_molecule(array: FloatArray, number: int) -> FloatArray:
-    blocks, columns, _ = array.shape
-    return array.transpose(0, 2, 1).reshape(blocks * LANES, columns)[:number]
-
-
-def _without_nan(found: LinkedEstimates) -> LinkedEstimates:
-    """A fit that ran away stays at its ROI's middle, degenerate."""
-    away = ~np.isfinite(found.theta).all(axis=1)
-    found.theta[away] = 0
-    found.quality[away, 3] = ResultCode.DEGENERATE
-    failed = found.quality[:, 3] >= ResultCode.LEFT_ROI
-    variances = np.diagonal(found.covariance, axis1=1, axis2=2)
-    found.covariance[failed | ~(variances > 0).all(axis=1)] = np.nan
-    return found

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.kernel import device, kernel
+from fitting.kernel import borrower, kernel
 from fitting.lanes import LANES, absolute, lane_bits, load, select, splat, store
 from fitting.poisson import (
     CLOSE,
@@ -39,154 +39,176 @@ from fitting.poisson import (
 )
 from fitting.psf import logarithm
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
+from fitting.slots import FACTORS, PHOTONS, POSITION, SHAPE
 from fitting.symmetric import factorise, invert, substitute
 
 QUALITY = 4
 """deviance, deviance over its expectation, iterations, result code."""
-POSITION, SHAPE, PHOTONS, BACKGROUND = 0, 1, 2, 3
-"""Roles of parameters."""
-
-
-class Slots(NamedTuple):
-    """Where the parameters of the channels are among those of the fit.
-
-    Attributes
-    ----------
-    size, shapes : int
-        Number of parameters, and of shape parameters among them (numbers 2 to 1 + shapes).
-    roles : (size,) int64 array
-    photons, backgrounds, moves : (channels,) int64 arrays
-        Number of N, b and dx in the fit (dy comes next); -1 where the fit has none.
-    ratios : (channels,) float32 array
-        The channel's N over the N of the fit.
-    """
-
-    size: int
-    shapes: int
-    roles: Any
-    photons: Any
-    backgrounds: Any
-    moves: Any
-    ratios: Any
 
 
 @kernel
 def fit_linked(
-    psf: Any, slots: Any, views: Any, blocks: int, given: Any, theta: Any, covariance: Any, quality: Any
+    psf: Any, slots: Any, views: Any, given: Any, theta: Any, covariance: Any, quality: Any
 ) -> None:
-    """Fit blocks of 16 molecules.
+    """Fit molecules, sixteen side by side.
 
     Parameters
     ----------
     psf : NamedTuple
         Of a kind that provides what `fitting.psf_kinds` asks for.
-    slots : Slots
+    slots : fitting.slots.Slots
     views : fitting.psf_kinds.Views
-    given : (16 size blocks or 0,) float32 array
-        Start of each parameter, NaN where it has to be found; indexed [block, parameter, lane].
-    theta : (16 size blocks,) float32 array
-        Out: the parameters, likewise.
-    covariance : (16 size² blocks,) float32 array
-        Out: the Cramér-Rao bound, indexed [block, row, column, lane].
-    quality : (16 · 4 blocks,) float32 array
+    given : (number or 0, size) float32 array
+        Start of each parameter, NaN where it has to be found.
+    theta : (number, size) float32 array
+        Out: the parameters.
+    covariance : (number, size²) float32 array
+        Out: the Cramér-Rao bound.
+    quality : (number, 4) float32 array
         Out: see `QUALITY`.
     """
-    size = slots.size
-    square = size * size * LANES
-    here, kept_h, best_h = (
-        np.empty(size * LANES, np.float32),
-        np.empty(square, np.float32),
-        np.empty(square, np.float32),
-    )
-    moment, lowest, highest, step = (
-        np.empty(size * LANES, np.float32),
-        np.empty(size * LANES, np.float32),
-        np.empty(size * LANES, np.float32),
-        np.empty(size * LANES, np.float32),
-    )
-    room = _room(slots, views.side)
-    work = np.empty(scratch(psf, views.side), np.float32)
-    for block in range(blocks):
-        pixels = _start(psf, slots, views, block, moment, lowest, highest)
-        to = block * size * LANES
-        best, expected, iterations, code = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        for trial in range(trials(psf)):
-            for k in range(0, size * LANES, LANES):
-                store(here, k, load(moment, k))
-            begin(psf, trial, views, block, here, slots, work)
-            _take_given(given, to, here, lowest, highest, size)
-            ended, used = _climb(
-                psf, slots, views, block, here, lowest, highest, pixels, kept_h, step, room, work
-            )
-            deviance, mean = _deviance(psf, slots, views, block, here, room, work)
-            better = (_rank(deviance, ended) < _rank(best, code)) | (splat(np.float32(trial)) < 0.5)
-            best, expected = select(better, deviance, best), select(better, mean, expected)
-            iterations, code = iterations + used, select(better, ended, code)
-            _keep(better, here, 0, theta, to, size * LANES)
-            _keep(better, kept_h, 0, best_h, 0, square)
-        factorise(best_h, size, kept_h)
-        invert(kept_h, size, step, covariance, block * square)
-        count = np.float32(size)
-        freedom = expected - expected * (count / at_least(pixels, count + np.float32(1.0)))
-        at = block * QUALITY * LANES
-        store(quality, at, best)
-        store(quality, at + LANES, best / at_least(freedom, 1.0))
-        store(quality, at + 2 * LANES, iterations)
-        store(quality, at + 3 * LANES, code)
-
-
-class _Room(NamedTuple):
-    """Scratch arrays of a fit: one channel's parameters, gradient and Fisher matrix, the sums over channels, an image."""
-
-    local: Any
-    channel_gradient: Any
-    channel_fisher: Any
-    gradient: Any
-    fisher: Any
-    factors: Any
-    share: Any
-
-
-@device
-def _room(slots: Any, side: int) -> Any:
-    own = slots.shapes + 4
-    return _Room(
+    size, number, side = slots.size, theta.shape[0], views.side
+    row, square, own = size * LANES, size * size * LANES, slots.shapes + 4
+    room = _Room(
         np.empty(own * LANES, np.float32),
         np.empty(own * LANES, np.float32),
         np.empty(own * own * LANES, np.float32),
-        np.empty(slots.size * LANES, np.float32),
-        np.empty(slots.size * slots.size * LANES, np.float32),
-        np.empty(slots.size * slots.size * LANES, np.float32),
+        np.empty(row, np.float32),
+        np.empty(square, np.float32),
+        np.empty(max(square, FACTORS * LANES), np.float32),
+        np.empty(square, np.float32),
+        np.empty(row, np.float32),
+        np.empty(row, np.float32),
+        np.empty(row, np.float32),
         np.empty(side * side * LANES, np.float32),
     )
+    start, here, best = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
+    best_fisher, found = np.empty(square, np.float32), np.empty(QUALITY * LANES, np.float32)
+    work = np.empty(scratch(psf, side), np.float32)
+    for block in range((number + LANES - 1) // LANES):
+        pixels = _start(psf, slots, views, block, start, room)
+        for trial in range(trials(psf)):
+            _copy(start, here, row)
+            begin(psf, trial, views, block, here, slots, work)
+            _take_given(given, block * LANES, here, size, room)
+            code, iterations = _climb(psf, slots, views, block, here, pixels, room, work)
+            deviance, expected = _deviance(psf, slots, views, block, here, room, work)
+            better = _is_better(deviance, code, found, trial)
+            _keep(better, here, best, 0, row)
+            _keep(better, room.kept, best_fisher, 0, square)
+            _judge(better, deviance, expected, iterations, code, pixels, size, trial, found)
+        factorise(best_fisher, size, room.factors)
+        invert(room.factors, size, room.kept)
+        _settle(best, room.kept, found, size)
+        _by_molecule(best, block, theta)
+        _by_molecule(room.kept, block, covariance)
+        _by_molecule(found, block, quality)
 
 
-@device
-def _rank(deviance: Any, code: Any) -> Any:
-    """The deviance; of a fit that failed, as if it were very high."""
-    return select(code > 5.5, 1e30, select(deviance < 1e29, deviance, 1e29))
+class _Room(NamedTuple):
+    """Scratch arrays of a fit, in lanes."""
+
+    local: Any  # a channel's own parameters, gradient, Fisher matrix
+    channel_gradient: Any
+    channel_fisher: Any
+    gradient: Any  # those of the fit
+    fisher: Any
+    factors: Any
+    kept: Any  # the Fisher matrix, lane by lane that of its last step; then the covariance
+    step: Any
+    lowest: Any  # limits of the parameters
+    highest: Any
+    share: Any  # an image
 
 
-@device
-def _keep(chosen: Any, source: Any, begin_at: int, target: Any, to: int, length: int) -> None:
+@borrower
+def _copy(source: Any, target: Any, length: int) -> None:
     for k in range(0, length, LANES):
-        store(target, to + k, select(chosen, load(source, begin_at + k), load(target, to + k)))
+        store(target, k, load(source, k))
 
 
-@device
-def _start(psf: Any, slots: Any, views: Any, block: int, theta: Any, lowest: Any, highest: Any) -> Any:
+@borrower
+def _keep(chosen: Any, source: Any, target: Any, begin_at: int, length: int) -> None:
+    for k in range(begin_at, begin_at + length, LANES):
+        store(target, k, select(chosen, load(source, k), load(target, k)))
+
+
+@borrower
+def _by_molecule(lanes: Any, block: int, rows: Any) -> None:
+    """Write what is in lanes to the rows of an array."""
+    first = block * LANES
+    for lane in range(min(LANES, rows.shape[0] - first)):
+        for column in range(rows.shape[1]):
+            rows[first + lane, column] = lanes[column * LANES + lane]
+
+
+@borrower
+def _is_better(deviance: Any, code: Any, found: Any, trial: int) -> Any:
+    """Where this trial is the first, or of higher likelihood than those before; one that failed counts less than any that did not."""
+    first = splat(np.float32(trial)) < 0.5
+    return first | (_rank(deviance, code) < _rank(load(found, 0), load(found, 3 * LANES)))
+
+
+@borrower
+def _rank(deviance: Any, code: Any) -> Any:
+    return select(code > ITERATION_LIMIT + 0.5, 1e30, select(deviance < 1e29, deviance, 1e29))
+
+
+@borrower
+def _judge(
+    better: Any,
+    deviance: Any,
+    expected: Any,
+    iterations: Any,
+    code: Any,
+    pixels: Any,
+    size: int,
+    trial: int,
+    found: Any,
+) -> None:
+    """Write the quality of a trial that is better than those before; iterations are those of all trials."""
+    count = np.float32(size)
+    freedom = expected - expected * (count / at_least(pixels, count + np.float32(1.0)))
+    relative = deviance / at_least(freedom, 1.0)
+    before = load(found, 2 * LANES) if trial > 0 else splat(0.0)
+    store(found, 0, select(better, deviance, load(found, 0)))
+    store(found, LANES, select(better, relative, load(found, LANES)))
+    store(found, 2 * LANES, before + iterations)
+    store(found, 3 * LANES, select(better, code, load(found, 3 * LANES)))
+
+
+@borrower
+def _settle(theta: Any, covariance: Any, found: Any, size: int) -> None:
+    """A fit that ran away stays at its ROI's middle, degenerate; what has no errors gets NaN."""
+    code = load(found, 3 * LANES)
+    sane = code >= 0.0
+    for k in range(size):
+        sane = sane & (absolute(load(theta, k * LANES)) < 1e30)
+    for k in range(0, size * LANES, LANES):
+        store(theta, k, select(sane, load(theta, k), 0.0))
+    code = select(sane, code, DEGENERATE)
+    store(found, 3 * LANES, code)
+    known = code < ITERATION_LIMIT + 0.5
+    for k in range(size):
+        known = known & (load(covariance, k * (size + 1) * LANES) > 0.0)
+    for k in range(0, size * size * LANES, LANES):
+        store(covariance, k, select(known, load(covariance, k), np.float32(np.nan)))
+
+
+@borrower
+def _start(psf: Any, slots: Any, views: Any, block: int, theta: Any, room: Any) -> Any:
     """Moments of every channel, and the limits of every parameter; gives how many pixels count."""
     side = views.side
     zero = splat(0.0)
     pixels, total, along_x, along_y = zero, zero, zero, zero
     for k in range(slots.size):
         store(theta, k * LANES, zero)
-        store(lowest, k * LANES, splat(np.float32(-1e30)))
-        store(highest, k * LANES, splat(np.float32(1e30)))
+        store(room.lowest, k * LANES, splat(np.float32(-1e30)))
+        store(room.highest, k * LANES, splat(np.float32(1e30)))
     for k in range(slots.shapes):
         low, high, _ = limits(psf, k, side)
-        store(lowest, (2 + k) * LANES, splat(low))
-        store(highest, (2 + k) * LANES, splat(high))
+        store(room.lowest, (2 + k) * LANES, splat(low))
+        store(room.highest, (2 + k) * LANES, splat(high))
     for c in range(views.channels):
         first = c * views.stride + block * side * side * LANES
         (x, y, n, b), least_b, known = moments(views.data, views.extra, first, side)
@@ -196,54 +218,57 @@ def _start(psf: Any, slots: Any, views: Any, block: int, theta: Any, lowest: Any
         total, pixels = total + n, pixels + known
         to = slots.photons[c] * LANES
         store(theta, to, load(theta, to) + n)
-        store(lowest, to, splat(np.float32(LEAST_PHOTONS)))
+        store(room.lowest, to, splat(np.float32(LEAST_PHOTONS)))
         if slots.backgrounds[c] >= 0:
             store(theta, slots.backgrounds[c] * LANES, b)
-            store(lowest, slots.backgrounds[c] * LANES, least_b)
+            store(room.lowest, slots.backgrounds[c] * LANES, least_b)
     store(theta, 0, within(along_x / total, 1.0))
     store(theta, LANES, within(along_y / total, 1.0))
     return pixels
 
 
-@device
-def _take_given(given: Any, at: int, theta: Any, lowest: Any, highest: Any, size: int) -> None:
+@borrower
+def _take_given(given: Any, first: int, theta: Any, size: int, room: Any) -> None:
     """Replace the start by what the caller knows better, and keep it within the limits."""
+    for lane in range(min(LANES, given.shape[0] - first)):
+        for k in range(size):
+            value = given[first + lane, k]
+            if not np.isnan(value):
+                theta[k * LANES + lane] = value
     for k in range(0, size * LANES, LANES):
-        value = load(theta, k)
-        if given.size:
-            known = load(given, at + k)
-            value = select(known >= known, known, value)
-        high = load(highest, k)
-        store(theta, k, at_least(select(value < high, value, high), load(lowest, k)))
+        store(theta, k, _between(load(theta, k), load(room.lowest, k), load(room.highest, k)))
 
 
-@device
+@borrower
+def _between(value: Any, low: Any, high: Any) -> Any:
+    return at_least(select(value < high, value, high), low)
+
+
+@borrower
 def _climb(
-    psf: Any, slots: Any, views: Any, block: int, theta: Any, lowest: Any, highest: Any, pixels: Any,
-    kept_h: Any, step: Any, room: Any, work: Any,
-) -> Any:  # fmt: skip
+    psf: Any, slots: Any, views: Any, block: int, theta: Any, pixels: Any, room: Any, work: Any
+) -> Any:
     """Fisher scoring from `theta`, in place; a lane that has arrived is frozen. Gives result codes and iterations."""
     size = slots.size
     code = select(pixels < np.float32(size + 1), DEGENERATE, splat(0.0))
     active = code < 0.5
     iterations = splat(0.0)
     scale = np.float32(1.0)
-    for k in range(0, size * size * LANES, LANES):
-        store(kept_h, k, splat(0.0))
     for turn in range(ITERATIONS):
+        first = splat(np.float32(turn)) < 0.5
         _gather(psf, slots, views, block, theta, room, work)
-        on_edge = _hold(psf, slots, views.side, theta, lowest, highest, room)
-        _keep(active, room.fisher, 0, kept_h, 0, size * size * LANES)
+        on_edge = _hold(psf, slots, views.side, theta, room)
+        for k in range(size):
+            _keep(active | first, room.fisher, room.kept, k * (size + 1) * LANES, (size - k) * LANES)
         good = factorise(room.fisher, size, room.factors)
-        for k in range(0, size * LANES, LANES):
-            store(step, k, load(room.gradient, k))
-        substitute(room.factors, size, step)
+        _copy(room.gradient, room.step, size * LANES)
+        substitute(room.factors, size, room.step)
         distance = splat(0.0)
         for k in range(0, size * LANES, LANES):
-            distance = distance + load(room.gradient, k) * load(step, k)
+            distance = distance + load(room.gradient, k) * load(room.step, k)
         if turn >= DAMPED_FROM:
             scale = np.float32(0.5) if turn < 2 * DAMPED_FROM else np.float32(0.25)
-        away, photons = _move(psf, slots, views.side, theta, lowest, highest, step, scale, active)
+        away, photons = _move(psf, slots, views.side, theta, scale, active, room)
         iterations = iterations + select(active, 1.0, 0.0)
         good = good & (photons > LEAST_PHOTONS)
         arrived = select(on_edge > 0.5, on_edge, select(good, CONVERGED, splat(DEGENERATE)))
@@ -259,7 +284,7 @@ def _climb(
     return select(active, ITERATION_LIMIT, code), iterations
 
 
-@device
+@borrower
 def _place(slots: Any, views: Any, block: int, channel: int, theta: Any, local: Any) -> None:
     """The channel's own parameters, from those of the fit."""
     at = (block * views.channels + channel) * 2 * LANES
@@ -280,64 +305,36 @@ def _place(slots: Any, views: Any, block: int, channel: int, theta: Any, local: 
     store(local, (3 + slots.shapes) * LANES, b)
 
 
-@device
+@borrower
 def _gather(psf: Any, slots: Any, views: Any, block: int, theta: Any, room: Any, work: Any) -> None:
     """The sums over channels of Jᵀ g and Jᵀ H J, with the factor N of the derivatives by position and shape."""
-    size, own = slots.size, slots.shapes + 4
-    for k in range(0, size * LANES, LANES):
+    for k in range(0, slots.size * LANES, LANES):
         store(room.gradient, k, splat(0.0))
-    for k in range(0, size * size * LANES, LANES):
+    for k in range(0, slots.size * slots.size * LANES, LANES):
         store(room.fisher, k, splat(0.0))
     for c in range(views.channels):
         _place(slots, views, block, c, theta, room.local)
         first = c * views.stride + block * views.side * views.side * LANES
         equations(psf, views, c, first, room.local, room.channel_gradient, room.channel_fisher, work)
-        n = load(room.local, (2 + slots.shapes) * LANES)
-        entries = own + 2
-        for a in range(entries):
-            k, to_k = _entry(slots, c, a)
-            if to_k >= 0:
-                factor = _factor(slots, c, k, n)
-                to = to_k * LANES
-                store(
-                    room.gradient,
-                    to,
-                    load(room.gradient, to) + load(room.channel_gradient, k * LANES) * factor,
-                )
-                for e in range(a, entries):
-                    m, to_m = _entry(slots, c, e)
-                    if to_m >= 0:
-                        at = (min(k, m) * own + max(k, m)) * LANES
-                        to = (to_k * size + to_m) * LANES
-                        value = load(room.channel_fisher, at) * factor * _factor(slots, c, m, n)
-                        store(room.fisher, to, load(room.fisher, to) + value)
+        n, ratio = load(room.local, (2 + slots.shapes) * LANES), slots.ratios[c]
+        for k, value in enumerate((n, splat(ratio), splat(1.0), n * n, n * ratio, splat(ratio * ratio))):
+            store(room.factors, k * LANES, value)
+        of_g, of_h = slots.gradient_begins, slots.fisher_begins
+        _add(room.channel_gradient, slots.gradient, of_g[c], of_g[c + 1], room.factors, room.gradient)
+        _add(room.channel_fisher, slots.fisher, of_h[c], of_h[c + 1], room.factors, room.fisher)
 
 
-@device
-def _entry(slots: Any, channel: int, number: int) -> Any:
-    """Entry of J: number of the channel's parameter, and of the fit's (-1: there is none), in ascending order of the latter."""
-    shapes = slots.shapes
-    if number < 2 + shapes:
-        return number, number
-    if number == 2 + shapes:
-        return number, slots.photons[channel]
-    if number == 3 + shapes:
-        return number, slots.backgrounds[channel]
-    which = number - 4 - shapes
-    move = slots.moves[channel]
-    return which, (move + which if move >= 0 else -1)
+@borrower
+def _add(source: Any, entries: Any, first: int, last: int, factors: Any, target: Any) -> None:
+    """Add numbers of `source`, each times a factor, to those of `target`."""
+    for k in range(first, last):
+        to = entries[k, 1]
+        value = load(source, entries[k, 0]) * load(factors, entries[k, 2] * LANES)
+        store(target, to, load(target, to) + value)
 
 
-@device
-def _factor(slots: Any, channel: int, number: int, n: Any) -> Any:
-    """What a derivative by the channel's parameter is multiplied by."""
-    if number < 2 + slots.shapes:
-        return n
-    return splat(slots.ratios[channel] if number == 2 + slots.shapes else np.float32(1.0))
-
-
-@device
-def _hold(psf: Any, slots: Any, side: int, theta: Any, lowest: Any, highest: Any, room: Any) -> Any:
+@borrower
+def _hold(psf: Any, slots: Any, side: int, theta: Any, room: Any) -> Any:
     """Take parameters out of the equations that rest on a limit and are pulled beyond; gives the result code of a shape that is, else 0."""
     size = slots.size
     code = splat(0.0)
@@ -347,7 +344,9 @@ def _hold(psf: Any, slots: Any, side: int, theta: Any, lowest: Any, highest: Any
             continue
         at = k * LANES
         value, pull = load(theta, at), load(room.gradient, at)
-        held = ((value <= load(lowest, at)) & (pull < 0.0)) | ((value >= load(highest, at)) & (pull > 0.0))
+        held = ((value <= load(room.lowest, at)) & (pull < 0.0)) | (
+            (value >= load(room.highest, at)) & (pull > 0.0)
+        )
         if lane_bits(held) == 0:
             continue
         store(room.gradient, at, select(held, splat(0.0), pull))
@@ -361,10 +360,8 @@ def _hold(psf: Any, slots: Any, side: int, theta: Any, lowest: Any, highest: Any
     return code
 
 
-@device
-def _move(
-    psf: Any, slots: Any, side: int, theta: Any, lowest: Any, highest: Any, step: Any, scale: Any, active: Any
-) -> Any:
+@borrower
+def _move(psf: Any, slots: Any, side: int, theta: Any, scale: Any, active: Any, room: Any) -> Any:
     """Take a step, within bounds; gives where a position is out of the ROI, and photons above the least in each channel."""
     half = np.float32(side) * np.float32(0.5) + np.float32(0.5)
     away = splat(np.float32(1.0)) < 0.0
@@ -372,7 +369,7 @@ def _move(
     reach = longest_step(psf, theta, 0)
     for k in range(slots.size):
         at, role = k * LANES, slots.roles[k]
-        value, change = load(theta, at), load(step, at) * scale
+        value, change = load(theta, at), load(room.step, at) * scale
         if role == POSITION:
             moved = value + within(change, reach)
             away = away | (absolute(moved) > half)
@@ -382,15 +379,14 @@ def _move(
             moved = at_least(value + change, value * 0.3)
         else:
             moved = value + change
-        high = load(highest, at)
-        moved = at_least(select(moved < high, moved, high), load(lowest, at))
+        moved = _between(moved, load(room.lowest, at), load(room.highest, at))
         if role == PHOTONS:
             photons = photons + (moved - LEAST_PHOTONS)
         store(theta, at, select(active, moved, value))
     return away, photons + LEAST_PHOTONS
 
 
-@device
+@borrower
 def _deviance(psf: Any, slots: Any, views: Any, block: int, theta: Any, room: Any, work: Any) -> Any:
     """Poisson deviance 2 Σ [μ - x + x ln(x/μ)] over all channels, and what it would be on average if the model is right."""
     total, expected = splat(0.0), splat(0.0)

@@ -70,7 +70,7 @@ def begin(psf: Any, trial: int, views: Views, block: int, theta: Any, slots: Any
     """Write the start of trial number `trial` into `theta`, the parameters of the fit (all channels).
 
     On entry x, y, N and b of every channel are there, from moments; the shape parameters, numbers 2 to 1 + S, are not, and must be
-    written. The others may be improved: `slots` (a `fitting.linked_kernel.Slots`) says where they are.
+    written. The others may be improved: `slots` (a `fitting.slots.Slots`) says where they are.
     """
     _only_in_kernels(psf, trial, views, block, theta, slots, work)
 

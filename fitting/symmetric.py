@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device
+from fitting.kernel import borrower
 from fitting.lanes import LANES, load, select, splat, store
 
 _SMALLEST_PIVOT = 1e-5
 _TINY = 1e-30
 
 
-@device
+@borrower
 def factorise(h: Any, size: int, factors: Any) -> Any:
     """Factorise; gives where H is positive definite.
 
@@ -27,31 +27,29 @@ def factorise(h: Any, size: int, factors: Any) -> Any:
     h : (16 size²,) float32 array
         H; its upper triangle is read.
     factors : (16 size²,) float32 array
-        Out: 1/D on the diagonal, L below it; above it what is no longer needed.
+        Out: 1/D on the diagonal, L below it; above it D Lᵀ.
     """
-    for k in range(size):
-        for m in range(k, size):
-            store(factors, (k * size + m) * LANES, load(h, (k * size + m) * LANES))
     good = splat(np.float32(1.0)) > 0.0
     for k in range(size):
         here = k * size
+        for m in range(k, size):
+            value = load(h, (here + m) * LANES)
+            for q in range(k):
+                value = value - load(factors, (here + q) * LANES) * load(factors, (q * size + m) * LANES)
+            store(factors, (here + m) * LANES, value)
         diagonal = load(h, (here + k) * LANES)
         least = diagonal * _SMALLEST_PIVOT + _TINY
         pivot = load(factors, (here + k) * LANES)
         fine = pivot > least
         good = good & fine
         inverse = 1.0 / select(fine, pivot, least)
-        for j in range(k + 1, size):
-            lower = load(factors, (here + j) * LANES) * inverse
-            for m in range(j, size):
-                to = (j * size + m) * LANES
-                store(factors, to, load(factors, to) - lower * load(factors, (here + m) * LANES))
-            store(factors, (j * size + k) * LANES, lower)
+        for m in range(k + 1, size):
+            store(factors, (m * size + k) * LANES, load(factors, (here + m) * LANES) * inverse)
         store(factors, (here + k) * LANES, inverse)
     return good
 
 
-@device
+@borrower
 def substitute(factors: Any, size: int, solution: Any) -> None:
     """Solve H z = g in place: `solution` holds g on entry and z on return."""
     for j in range(1, size):
@@ -61,19 +59,26 @@ def substitute(factors: Any, size: int, solution: Any) -> None:
         store(solution, j * LANES, value)
     for j in range(size - 1, -1, -1):
         value = load(solution, j * LANES) * load(factors, (j * size + j) * LANES)
-        for k in range(j + 1, size):
+        for k in range(size - 1, j, -1):  # the latest last: its value is the one to wait for
             value = value - load(factors, (k * size + j) * LANES) * load(solution, k * LANES)
         store(solution, j * LANES, value)
 
 
-@device
-def invert(factors: Any, size: int, column: Any, inverse: Any, to: int) -> None:
-    """Write H⁻¹, all of it, from offset `to` of `inverse` on; `column` is room for `size` numbers."""
+@borrower
+def invert(factors: Any, size: int, inverse: Any) -> None:
+    """Write H⁻¹, all of it: with M = L⁻¹, (H⁻¹)_jk = Σ_m M_mj M_mk / D_m. What is above the diagonal of `factors` is lost: M takes its place."""
     for k in range(size):
-        for j in range(size):
-            store(column, j * LANES, splat(np.float32(1.0) if j == k else np.float32(0.0)))
-        substitute(factors, size, column)
+        for m in range(k + 1, size):
+            value = -load(factors, (m * size + k) * LANES)
+            for q in range(k + 1, m):
+                value = value - load(factors, (m * size + q) * LANES) * load(factors, (k * size + q) * LANES)
+            store(factors, (k * size + m) * LANES, value)
+    for k in range(size):
         for j in range(k, size):
-            value = load(column, j * LANES)
-            store(inverse, to + (k * size + j) * LANES, value)
-            store(inverse, to + (j * size + k) * LANES, value)
+            scale = load(factors, (j * size + j) * LANES)
+            value = scale if j == k else load(factors, (k * size + j) * LANES) * scale
+            for m in range(j + 1, size):
+                upper = load(factors, (k * size + m) * LANES) * load(factors, (m * size + m) * LANES)
+                value = value + upper * load(factors, (j * size + m) * LANES)
+            store(inverse, (k * size + j) * LANES, value)
+            store(inverse, (j * size + k) * LANES, value)

@@ -157,7 +157,8 @@ def _shapes(psf: Any) -> int:
 
 
 @provides(scratch, Widths)
-def _scratch(_psf: Any, side: int) -> int:
+def _scratch(_psf: Any, views: Any) -> Any:
+    side = views.side
     return (6 * side + _WIDTHS + side * side + _SCANNED) * LANES
 
 
@@ -373,12 +374,13 @@ def _put(matrix: Any, size: int, row: int, column: int, value: Any) -> None:
 
 
 @provides(begin, Widths)
-def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: Any, work: Any) -> None:
+def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: Any, work: Any) -> Any:
     if psf.kind == _BY_Z:
         _scan(psf, views, block, theta, work)
-        return
-    for k in range(_shapes(psf)):
-        store(theta, (2 + k) * LANES, splat(psf.width))
+    else:
+        for k in range(_shapes(psf)):
+            store(theta, (2 + k) * LANES, splat(psf.width))
+    return splat(np.float32(1.0)) > 0.0
 
 
 @borrower

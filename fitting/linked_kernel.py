@@ -84,14 +84,16 @@ def fit_linked(
     )
     start, here, best = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
     best_fisher, found = np.empty(square, np.float32), np.empty(QUALITY * LANES, np.float32)
-    work = np.empty(scratch(psf, side), np.float32)
+    work = np.empty(scratch(psf, views), np.float32)
     for block in range((number + LANES - 1) // LANES):
         pixels = _start(psf, slots, views, block, start, room)
         for trial in range(trials(psf)):
             _copy(start, here, row)
-            begin(psf, trial, views, block, here, slots, work)
+            tried = begin(psf, trial, views, block, here, slots, work)
+            if lane_bits(tried) == 0:
+                continue
             _take_given(given, block * LANES, here, size, room)
-            code, iterations = _climb(psf, slots, views, block, here, pixels, room, work)
+            code, iterations = _climb(psf, slots, views, block, here, tried, pixels, room, work)
             deviance, expected = _deviance(psf, slots, views, block, here, room, work)
             better = _is_better(deviance, code, found, trial)
             _keep(better, here, best, 0, row)
@@ -246,11 +248,11 @@ def _between(value: Any, low: Any, high: Any) -> Any:
 
 @borrower
 def _climb(
-    psf: Any, slots: Any, views: Any, block: int, theta: Any, pixels: Any, room: Any, work: Any
+    psf: Any, slots: Any, views: Any, block: int, theta: Any, tried: Any, pixels: Any, room: Any, work: Any
 ) -> Any:
     """Fisher scoring from `theta`, in place; a lane that has arrived is frozen. Gives result codes and iterations."""
     size = slots.size
-    code = select(pixels < np.float32(size + 1), DEGENERATE, splat(0.0))
+    code = select(tried & (pixels >= np.float32(size + 1)), splat(0.0), DEGENERATE)
     active = code < 0.5
     iterations = splat(0.0)
     scale = np.float32(1.0)

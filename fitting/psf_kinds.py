@@ -56,9 +56,9 @@ class Psf(Protocol):
         ...
 
 
-def scratch(psf: Any, side: int) -> int:
-    """How many float32 numbers `work` has to hold."""
-    _only_in_kernels(psf, side)
+def scratch(psf: Any, views: Views) -> int:
+    """How many float32 numbers `work` has to hold; it is the same array in all calls for a block and the blocks after it."""
+    _only_in_kernels(psf, views)
 
 
 def trials(psf: Any) -> int:
@@ -66,8 +66,8 @@ def trials(psf: Any) -> int:
     _only_in_kernels(psf)
 
 
-def begin(psf: Any, trial: int, views: Views, block: int, theta: Any, slots: Any, work: Any) -> None:
-    """Write the start of trial number `trial` into `theta`, the parameters of the fit (all channels).
+def begin(psf: Any, trial: int, views: Views, block: int, theta: Any, slots: Any, work: Any) -> Any:
+    """Write the start of trial number `trial` into `theta`, the parameters of the fit (all channels); gives the lanes that this trial is for.
 
     On entry x, y, N and b of every channel are there, from moments; the shape parameters, numbers 2 to 1 + S, are not, and must be
     written. The others may be improved: `slots` (a `fitting.slots.Slots`) says where they are.

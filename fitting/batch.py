@@ -165,9 +165,10 @@ class Batch:
                 used[name]["stop"] = 1
                 continue
             k = "yx".index(axis)
+            low, high = self.geometry.bounds[channel, 2 * k : 2 * k + 2]
             first = self.rois.middles[: self.number, channel, k] - self.side // 2
-            used[name]["start"] = np.maximum(first, 0) + self.origin[k]
-            used[name]["stop"] = np.minimum(first + self.side, self.shape[k]) + self.origin[k]
+            used[name]["start"] = np.maximum(first, low) + self.origin[k]
+            used[name]["stop"] = np.minimum(first + self.side, high) + self.origin[k]
 
     def x_nm(self, x_px: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """From pixels off the middle of channel 0's ROI to nm in the frame."""

@@ -100,7 +100,7 @@ class Parameters:
         camera, shifts = self._batch.camera, self._batch.whole_shifts(channel)
         columns = {}
         for axis, name, pitch in ((0, "dx", camera.voxel_x_nm), (1, "dy", camera.voxel_y_nm)):
-            used = Column(-shifts[:, axis], None)
+            used = Column(0.0 - shifts[:, axis], None)
             fitted = f"{name}{channel}"
             if fitted in self:
                 beyond = self.plain(fitted)

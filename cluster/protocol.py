@@ -255,8 +255,18 @@ class PreviewFrame(Message):
     rows: list[PreviewRow] = []
 
 
+class ChannelBox(Message):
+    """The part of a frame that a channel of a beam splitter shows, half open [px]; positions are those of the first channel."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    flipped: bool
+
+
 class Preview(Message):
-    """The reply to a Test."""
+    """The reply to a Test; `channels` is empty for a fit of one channel."""
 
     job_id: Text
     series: Text
@@ -264,6 +274,7 @@ class Preview(Message):
     analysis: dict[str, Any]
     seconds: float
     frames: list[PreviewFrame]
+    channels: list[ChannelBox] = []
     notes: list[str] = []
 
 

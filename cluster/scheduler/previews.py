@@ -8,13 +8,15 @@ import numpy as np
 
 from cluster.arrays import TaskResult
 from cluster.errors import Unavailable
-from cluster.protocol import Preview, PreviewCandidate, PreviewFrame, PreviewRequest, PreviewRow
+from cluster.protocol import ChannelBox, Preview, PreviewCandidate, PreviewFrame, PreviewRequest, PreviewRow
 from cluster.results.quantities import Calibration, quantities, status_of
 from cluster.scheduler.core.tasks import Failed
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import Known, State
 from cluster.scheduler.workers import WorkerDesk
+from fitting import fits
+from fitting.geometry import chip_origin, place, rectangles
 from fitting.localisations import FrameStatus
 
 LONGEST_S: Final = 60.0
@@ -72,6 +74,7 @@ class PreviewDesk:
             analysis=sheet.analysis,
             seconds=self._state.clocks.now() - began,
             frames=frames,
+            channels=channel_boxes(sheet),
             notes=sheet.notes,
         )
 
@@ -108,6 +111,25 @@ class PreviewDesk:
             else:
                 frames.append(preview_frame(sheet, frame, results[task_id]))
         return sorted(frames, key=lambda seen: seen.frame)
+
+
+def channel_boxes(sheet: Sheet) -> list[ChannelBox]:
+    """Return where the channels of a beam splitter lie in the frames."""
+    fit, shape = fits.find(sheet.fit), (sheet.facts.height, sheet.facts.width)
+    if fit.channels == 1:
+        return []
+    placed = place(
+        rectangles(fit, sheet.analysis, sheet.values, shape),
+        shape,
+        chip_origin(sheet.values),
+        sheet.analysis["roi"],
+    )
+    return [
+        ChannelBox(top=top, bottom=bottom, left=left, right=right, flipped=sign < 0)
+        for (top, bottom, left, right), sign in zip(
+            placed.bounds.tolist(), placed.sign[:, 0].tolist(), strict=True
+        )
+    ]
 
 
 def preview_frame(sheet: Sheet, frame: int, result: TaskResult) -> PreviewFrame:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.camera import Camera
 from fitting.channels import Channels
+from fitting.errors import InvalidSettings
 from fitting.lanes import LANES
 from fitting.poisson import UNKNOWN
 from fitting.rois import FloatArray, RoiBuffer
@@ -30,7 +31,19 @@ class Calibrations:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], channels: int) -> Calibrations:
-        """Make objects of what complete settings hold; `shifts` becomes one a channel, None for channel 0."""
+        """Make objects of what complete settings hold; `shifts` becomes one a channel, None for channel 0.
+
+        Raises
+        ------
+        InvalidSettings
+            If a setting is still the path of a file.
+        """
+        for name in ("psf", "sigma_curves", "shifts"):
+            if isinstance(settings[name], str):
+                raise InvalidSettings(
+                    name,
+                    f"must be the calibration itself when frames are localised, not its path, {settings[name]!r}",
+                )
         curves = settings["sigma_curves"]
         fields = settings["shifts"]
         if not isinstance(fields, list):

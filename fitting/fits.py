@@ -46,6 +46,7 @@ __all__ = [
     "check_metadata",
     "context_range",
     "find",
+    "identity",
     "json_schema",
     "known_fits",
     "laser_on",
@@ -77,12 +78,21 @@ def find(name: str) -> Fit:
         return found
     known_names = ", ".join(f"{fit.name} ({', '.join(fit.aliases)})" for fit in known_fits().values())
     broken = "".join(f"; {problem}" for problem in plugins.installed(_TAKEN).problems)
-    raise InvalidSettings("fit", f"there is no fit {name!r}; there are: {known_names}{broken}")
+    raise InvalidSettings(
+        "fit",
+        f"there is no fit {name!r}; there are: {known_names}{broken}. A fit of another package must be installed here and on every worker",
+    )
 
 
 def known_fits() -> dict[str, Fit]:
     """All fits by name: those of the package, then those of other packages that are installed here."""
     return {**FITS, **plugins.installed(_TAKEN).fits}
+
+
+def identity(name: str) -> str:
+    """What must be the same on two machines for a fit to give the same rows: its name, and the version of its package if that is not this one."""
+    package = plugins.installed(_TAKEN).packages.get(name) if name not in FITS else None
+    return name if package is None else f"{name} ({package})"
 
 
 def row_dtype(settings: Mapping[str, object]) -> np.dtype[np.void]:

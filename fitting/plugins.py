@@ -20,9 +20,10 @@ GROUP = "clusterofone.fits"
 
 @dataclass(frozen=True)
 class Plugins:
-    """Fits of other packages, by name, and what is wrong with those that cannot be used."""
+    """Fits of other packages by name, the package and version that each is from, and what is wrong with those that cannot be used."""
 
     fits: Mapping[str, Fit] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -40,6 +41,7 @@ def installed(taken: frozenset[str]) -> Plugins:
 @lru_cache(maxsize=4)
 def _installed(taken: frozenset[str], _path: tuple[str, ...]) -> Plugins:
     fits: dict[str, Fit] = {}
+    packages: dict[str, str] = {}
     problems: list[str] = []
     used = set(taken)
     for entry in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
@@ -50,15 +52,16 @@ def _installed(taken: frozenset[str], _path: tuple[str, ...]) -> Plugins:
             problems.append(f"the plug-in {entry.name} ({entry.value}): {loaded}")
         else:
             fits[loaded.name] = loaded
+            packages[loaded.name] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
             used |= {name.lower() for name in (loaded.name, *loaded.aliases)}
-    return Plugins(fits, tuple(problems))
+    return Plugins(fits, packages, tuple(problems))
 
 
 def _loaded(entry: EntryPoint) -> Fit | str:
     """The fit of an entry point, or what is wrong with it: one broken package must not keep the others from working."""
     try:
         found = entry.load()
-        fit = found if isinstance(found, Fit) else found()
+        fit = found() if callable(found) else found
     except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
         return f"cannot be loaded: {type(error).__name__}: {error}"
     return fit if isinstance(fit, Fit) else f"is a {type(fit).__name__}, not a Fit"

@@ -67,7 +67,7 @@ class Sheet(Message):
             stop=self.stop,
             total=self.facts.frames,
             frame_bytes=frame_bytes,
-            fit=self.fit,
+            fit=fits.identity(self.fit),
             owner=self.owner,
             machine=self.machine,
             priority=self.priority,

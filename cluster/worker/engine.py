@@ -147,10 +147,10 @@ def cpu_target(environ: Mapping[str, str]) -> str:
 
 
 def fit_names() -> list[str]:
-    """Return the fits that this worker can run."""
-    from fitting.fits import known_fits
+    """Return the fits that this worker can run, those of other packages with their version."""
+    from fitting import fits
 
-    return list(known_fits())
+    return [fits.identity(name) for name in fits.known_fits()]
 
 
 def keep_compiled_code(cache: Path, environ: Any) -> None:

@@ -133,7 +133,7 @@ def analyse(
     rows, candidates = localiser.run(chosen)
     fiducials = np.zeros(0, LAT_GAUSS_DTYPE)
     if settings["track_fiducials"]:
-        fiducials = find_fiducials(stack, chosen, settings, camera, origin)
+        fiducials = find_fiducials(stack, chosen, settings, camera, origin, channels.bounds[0])
     return Analysis(rows, fiducials, candidates, status)
 
 

@@ -353,6 +353,25 @@ def test_three_channels_share_one_place(spot: Callable[..., Array], metadata: di
     assert np.array(signals) / signals[1] == pytest.approx([0.5, 1, 0.25], abs=0.06)
 
 
+def test_planes_with_a_measured_psf_share_one_place_and_one_signal(
+    sample: Any, metadata: dict[str, object], psf: MeasuredPsf
+) -> None:
+    frames, truth = sample(photons=(4200.0, 1800.0), axial_shift_nm=-270.0)
+    channels = [[0, 0, WIDTH, HEIGHT], [0, HEIGHT, WIDTH, HEIGHT]]
+    options = {"channels": channels, "flips": [False, True], "ratios": [7, 3], "axial_shifts_nm": [0, -270]}
+    with pytest.raises(InvalidSettings) as caught:
+        analyse(frames, {"fit": "linked-3d", "psf": psf, "options": options}, metadata)
+    assert caught.value.field == "options.ratios"
+
+    options |= {"ratios": [0.7, 0.3]}
+    rows = analyse(
+        frames, {"fit": "linked-3d", "psf": psf, "shifts": FIELD, "options": options, **PLAIN}, metadata
+    ).rows
+
+    assert_right(rows, truth, "x0", "y0", "z0")
+    assert np.median(rows["fitResults"]["A"] * 0.5) == pytest.approx(6000, rel=0.02)
+
+
 @pytest.mark.parametrize(
     "analysis",
     [
@@ -383,12 +402,20 @@ def test_any_split_into_tasks_gives_the_same_bytes(
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
-def test_fiducials_of_any_fit_are_round_gaussians(sample: Any, metadata: dict[str, object]) -> None:
-    frames, _ = sample(frames=4)
+def test_fiducials_of_any_fit_are_round_gaussians_and_count_once(
+    spot: Callable[..., Array], metadata: dict[str, object]
+) -> None:
+    half = 20 + 40 * spot(24, 13, 9000, 1.4, 40, 60)
+    expected = np.repeat(np.concatenate([half, half[::-1]])[np.newaxis], 12, axis=0)
+    frames = np.round(100 + np.random.default_rng(3).poisson(expected) / 0.5).clip(0, 65535).astype(np.uint16)
+    analysis = {"fit": "two-colour", "track_fiducials": True, "fiducial_roi_half_size": 6, **PLAIN}
 
-    analysed = analyse(frames, {"fit": "astigmatic", "track_fiducials": True, **PLAIN}, metadata)
+    markers = analyse(frames, analysis, metadata).fiducials
 
-    assert analysed.fiducials.dtype == LAT_GAUSS_DTYPE
+    assert markers.dtype == LAT_GAUSS_DTYPE
+    assert (markers["tIndex"] == np.arange(12)).all()
+    assert markers["fitResults"]["x0"] == pytest.approx(2400, abs=5)
+    assert markers["fitResults"]["y0"] == pytest.approx(1300, abs=5)
 
 
 def test_no_molecules_are_no_rows_of_the_right_kind(metadata: dict[str, object], psf: MeasuredPsf) -> None:

@@ -152,4 +152,7 @@ def test_a_file_names_only_what_its_fit_read(metadata: dict[str, Any]) -> None:
 
     assert not any(key.startswith("Splitter.") for key in one)
     assert two["Splitter.Flip"] is True
+    assert merged_metadata(metadata, settings_of("SplitterFitInterpBNR", metadata))[
+        "chroma.ChannelRatios"
+    ] == [0.7]
     assert two["chroma.ShiftFilename"] == "day/shifts.json"

@@ -271,6 +271,31 @@ def test_a_spot_at_the_centre_of_a_pixel_is_a_whole_number_of_pixels_from_the_fi
             assert (found["dx"], found["dy"]) == (pytest.approx([0], abs=0.1), pytest.approx([0], abs=0.1))
 
 
+def test_a_bent_field_is_looked_up_where_the_molecule_is(
+    spot: Callable[..., Array], metadata: dict[str, object]
+) -> None:
+    """Without noise nothing but the field's table and the place where it is read can move a molecule."""
+    bent = ShiftField(
+        (2000.0, 2000.0),
+        2000.0,
+        np.array([[200.0, 0, 30], [25, 0, 0], [20, 0, 0]]),
+        np.array([[-90.0, 20, 25], [30, 5, 0]]),
+    )
+    rng = np.random.default_rng(8)
+    places = rng.uniform(12, 28, (20, 2))
+    frames = np.full((20, 80, 40), 110.0)
+    for image, (x, y) in zip(frames, places, strict=True):
+        dx, dy = bent.at(PIXEL_NM * x, PIXEL_NM * y)
+        image[:40] += 2 * spot(x, y, 20_000, 1.3, 40, 40)
+        image[40:] += 2 * spot(x - float(dx) / PIXEL_NM, y - float(dy) / PIXEL_NM, 20_000, 1.3, 40, 40)[::-1]
+
+    rows = analyse(frames.astype(np.float32), {"fit": "two-colour", "shifts": bent, **PLAIN}, metadata).rows
+
+    assert len(rows) == 20
+    off = np.stack([rows["fitResults"][name] for name in ("x0", "y0")], axis=1) - PIXEL_NM * places
+    assert np.abs(off).max() < 0.6
+
+
 def test_the_part_of_the_chip_that_was_read_out_moves_channels_and_field_along(
     sample: Any, metadata: dict[str, object]
 ) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fitting.errors import InvalidSettings
-from fitting.settings import Setting, parse
+from fitting.parsing import parse
+from fitting.settings import Setting
 
 PSF_SETTINGS: tuple[Setting, ...] = (
     Setting(

@@ -25,9 +25,21 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from cluster.commands import access, check, files, jobs, localise, roles, simulate, start
+    from cluster.commands import (
+        access,
+        cameramaps,
+        check,
+        drift,
+        files,
+        jobs,
+        localise,
+        roles,
+        shifts,
+        simulate,
+        start,
+    )
 
-    for part in (start, localise, jobs, roles, access, simulate, files, check):
+    for part in (start, localise, jobs, roles, access, simulate, files, cameramaps, shifts, drift, check):
         part.register(app)
 
 

@@ -13,7 +13,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fitting.calibration.markers import Marker, find_markers
 from fitting.calibration.pixel_sums import MAD
 from fitting.errors import InvalidCalibration
+from fitting.still_rows import without_drift
 
 FloatArray = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.int64]
@@ -116,7 +117,7 @@ def drift_from_rows(
     """
     tracks, notes = find_markers(rows, largest_error_nm=largest_error_nm)
     curve = drift_of_markers(tracks, frames, smooth_frames=smooth_frames)
-    return DriftCurve(**(vars(curve) | {"notes": (*notes, *_about(curve, smooth_frames))}))
+    return replace(curve, notes=(*notes, *_about(curve, smooth_frames)))
 
 
 def drift_of_markers(
@@ -148,11 +149,7 @@ def drift_of_markers(
 
 def corrected_rows(rows: npt.NDArray[np.void], curve: DriftCurve) -> npt.NDArray[np.void]:
     """A copy of rows with x0 and y0 less the drift of their frame; all else, errors too, as it was."""
-    result = rows.copy()
-    dx, dy = curve.at(rows["tIndex"])
-    result["fitResults"]["x0"] = rows["fitResults"]["x0"] - dx
-    result["fitResults"]["y0"] = rows["fitResults"]["y0"] - dy
-    return result
+    return without_drift(rows, *curve.at(rows["tIndex"]))
 
 
 def _tables(tracks: tuple[Marker, ...]) -> tuple[Frames, FloatArray]:

@@ -7,7 +7,7 @@ SplitterShiftEstFR; surfaces are those of `fitting.calibration.field_models`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from fitting.errors import InvalidCalibration
 from fitting.shift_field import FloatArray, ShiftField
 
 Mask = npt.NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+"""A rectangle (x0, y0, x1, y1) [nm]."""
 FEWEST: dict[ModelName, int] = {"affine": 6, "cubic": 20, "spline": 30}
 
 _CONVERGED = (1, 2, 3, 4)
@@ -60,6 +62,10 @@ class ShiftVectors:
     def select(self, chosen: npt.NDArray[Any]) -> ShiftVectors:
         """Some of them."""
         return ShiftVectors(**{name: column[chosen] for name, column in vars(self).items()})
+
+    def moved(self, x_nm: float, y_nm: float) -> ShiftVectors:
+        """The same vectors at places that count from elsewhere [nm]."""
+        return replace(self, x_nm=self.x_nm + x_nm, y_nm=self.y_nm + y_nm)
 
 
 @dataclass(frozen=True)
@@ -160,14 +166,14 @@ def vectors_from_rows(rows: npt.NDArray[np.void]) -> ShiftVectors:
 
 
 def shifts_from_rows(
-    rows: npt.NDArray[np.void], model: ModelName = "cubic", *, field_nm: tuple[float, float] | None = None
+    rows: npt.NDArray[np.void], model: ModelName = "cubic", *, box_nm: Box | None = None
 ) -> ShiftFit:
     """Fit a shift field to rows of SplitterShiftEstFR; `fit_shift_field` says the rest."""
-    return fit_shift_field(vectors_from_rows(rows), model, field_nm=field_nm)
+    return fit_shift_field(vectors_from_rows(rows), model, box_nm=box_nm)
 
 
 def fit_shift_field(
-    vectors: ShiftVectors, model: ModelName = "cubic", *, field_nm: tuple[float, float] | None = None
+    vectors: ShiftVectors, model: ModelName = "cubic", *, box_nm: Box | None = None
 ) -> ShiftFit:
     """Fit a shift field to beads.
 
@@ -179,8 +185,8 @@ def fit_shift_field(
     vectors : ShiftVectors
     model : {"affine", "cubic", "spline"}
         All products of powers up to the first or third degree, or a smoothing spline.
-    field_nm : (float, float), optional
-        Width and height of the field of view [nm], to say how much of it the beads cover.
+    box_nm : (x0, y0, x1, y1), optional
+        The field of view [nm], to say how much of it the beads cover.
 
     Raises
     ------
@@ -194,7 +200,7 @@ def fit_shift_field(
     kept = ~unlike_neighbours(beads)
     used = beads.select(kept)
     _check_number(used, model)
-    box = _box(used) if field_nm is None else (0.0, 0.0, *field_nm)
+    box = _box(used) if box_nm is None else box_nm
     form, solved = _fit(used, model, box)
     field = form.field(solved[0].coefficients, solved[1].coefficients)
     dx, dy = field.at(beads.x_nm, beads.y_nm)
@@ -203,8 +209,8 @@ def fit_shift_field(
     fit = ShiftFit(
         field, model, beads, kept, beads.dx_nm - dx, beads.dy_nm - dy, validated, factor, (), form, solved
     )
-    notes = (*_about_beads(fit), *_about_model(fit), *_about_coverage(fit, field_nm))
-    return ShiftFit(**(vars(fit) | {"notes": notes}))
+    notes = (*_about_beads(fit), *_about_model(fit), *_about_coverage(fit, box_nm))
+    return replace(fit, notes=notes)
 
 
 def one_for_each_bead(vectors: ShiftVectors, radius_nm: float = _SAME_BEAD_NM) -> ShiftVectors:
@@ -264,9 +270,7 @@ def unlike_neighbours(beads: ShiftVectors) -> Mask:
     return unlike
 
 
-def _fit(
-    beads: ShiftVectors, model: ModelName, box: tuple[float, float, float, float]
-) -> tuple[Surface, tuple[Solved, Solved]]:
+def _fit(beads: ShiftVectors, model: ModelName, box: Box) -> tuple[Surface, tuple[Solved, Solved]]:
     form = surface(model, box, len(beads))
     design = form.design(beads.x_nm, beads.y_nm)
     return form, (
@@ -275,7 +279,7 @@ def _fit(
     )
 
 
-def _cross_validated(beads: ShiftVectors, model: ModelName, box: tuple[float, float, float, float]) -> float:
+def _cross_validated(beads: ShiftVectors, model: ModelName, box: Box) -> float:
     """Rms of what beads differ by from fields fitted without them: five fields, each without a fifth of the beads."""
     fold = np.random.default_rng(0).permutation(len(beads)) % _FOLDS
     squares = []
@@ -314,18 +318,19 @@ def _about_model(fit: ShiftFit) -> Iterator[str]:
         yield f"The model {best} would do better: {validated[best]:.1f} nm."
 
 
-def _about_coverage(fit: ShiftFit, field_nm: tuple[float, float] | None) -> Iterator[str]:
-    if field_nm is None:
+def _about_coverage(fit: ShiftFit, box_nm: Box | None) -> Iterator[str]:
+    if box_nm is None:
         yield "The size of the field of view was not given: whether the beads cover it is not known."
         return
     used = fit.beads.select(fit.kept)
-    counts = np.histogram2d(used.x_nm, used.y_nm, bins=_PARTS, range=((0, field_nm[0]), (0, field_nm[1])))[0]
+    x0, y0, x1, y1 = box_nm
+    counts = np.histogram2d(used.x_nm, used.y_nm, bins=_PARTS, range=((x0, x1), (y0, y1)))[0]
     empty = int((counts == 0).sum())
     if empty:
         yield f"{empty} of {_PARTS**2} parts of the field hold no bead: the shifts there are guessed."
-    corners = np.array([[0, 0], [0, field_nm[1]], [field_nm[0], 0], list(field_nm)], np.float64)
+    corners = np.array([[x0, y0], [x0, y1], [x1, y0], [x1, y1]])
     far = float(cKDTree(_places(used)).query(corners)[0].max())
-    if far > max(field_nm) / _PARTS:
+    if far > max(x1 - x0, y1 - y0) / _PARTS:
         yield f"The nearest bead is {far / 1000:.1f} µm from a corner of the field; out there the field is extrapolated."
 
 
@@ -336,7 +341,7 @@ def _check_number(beads: ShiftVectors, model: ModelName) -> None:
         )
 
 
-def _box(beads: ShiftVectors) -> tuple[float, float, float, float]:
+def _box(beads: ShiftVectors) -> Box:
     x0, y0 = float(beads.x_nm.min()), float(beads.y_nm.min())
     x1, y1 = float(beads.x_nm.max()), float(beads.y_nm.max())
     if max(x1 - x0, y1 - y0) <= 0:

@@ -29,7 +29,9 @@ def camera_report(maps: CameraMaps, dark: PixelStatistics, title: str) -> bytes:
     """Return the report of camera maps as a PNG."""
     notes = maps.notes or ("Nothing to remark on.",)
     rows = 3 if maps.gains is not None else 2
-    return page(title, (13.0, 3.1 * rows), lambda part: _fill(part, maps, dark, rows), notes)
+    return page(
+        title, (15.0 if rows == 3 else 13.0, 3.1 * rows), lambda part: _fill(part, maps, dark, rows), notes
+    )
 
 
 def _fill(part: Any, maps: CameraMaps, dark: PixelStatistics, rows: int) -> None:
@@ -81,15 +83,13 @@ def _transfer(axis: Axes, maps: CameraMaps) -> None:
         found.camera_adu_per_e * line,
         "-",
         color=FAINT_INK,
-        label=f"{found.camera_adu_per_e:.4g} ADU/e⁻ = 1/({1 / found.camera_adu_per_e:.4g} e⁻/ADU)",
     )
-    axis.plot(found.curve_adu, found.curve_adu2, "o", color=X_INK, label="light levels")
+    axis.plot(found.curve_adu, found.curve_adu2, "o", color=X_INK)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_title("photon transfer")
+    axis.set_title(f"photon transfer: {found.camera_adu_per_e:.4g} ADU/e⁻")
     axis.set_xlabel("mean signal over the dark [ADU]")
     axis.set_ylabel("variance over the dark's [ADU²]")
-    axis.legend(loc="upper left")
 
 
 def _residual(axis: Axes, maps: CameraMaps) -> None:
@@ -103,7 +103,7 @@ def _residual(axis: Axes, maps: CameraMaps) -> None:
     axis.set_xscale("log")
     axis.set_title("how far levels are from the line")
     axis.set_xlabel("mean signal over the dark [ADU]")
-    axis.set_ylabel("variance over the line's - 1 [%]")
+    axis.set_ylabel("variance over the line's − 1 [%]")
 
 
 def _gain_errors(axis: Axes, maps: CameraMaps) -> None:
@@ -126,7 +126,7 @@ def _gain_errors(axis: Axes, maps: CameraMaps) -> None:
         bad = np.clip(found.pixel_adu_per_e[replaced], edges[0], edges[-1])
         axis.hist(bad, bins=edges.tolist(), color=MARKED_INK)
     axis.set_yscale("log")
-    axis.set_ylim(bottom=0.5)
+    axis.set_ylim(0.5, 200 * float(law.max()))
     axis.set_title(f"gain as measured, error {np.median(error):.2g}")
     axis.set_xlabel("gain [ADU/e⁻], ends: all beyond")
     axis.set_ylabel("pixels")

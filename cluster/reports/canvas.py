@@ -30,7 +30,7 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _DPI: Final = 130
 _LINE_INCHES: Final = 0.19
-_LETTERS_AN_INCH: Final = 12.5
+_LETTERS_AN_INCH: Final = 15
 
 
 def page(
@@ -92,7 +92,8 @@ def show_map(
     axis.set_xlabel("x [px]")
     axis.set_ylabel("y [px]")
     axis.spines[:].set_visible(True)
-    part.colorbar(shown, ax=axis, label=label, extend="both", shrink=0.9)
+    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+    part.colorbar(shown, cax=beside, label=label, extend="both")
 
 
 def show_histogram(

@@ -232,7 +232,7 @@ def neighbourhood_median(values: FloatArray, bad: Mask, otherwise: float) -> Flo
     """Give bad pixels the median of the good ones around them; `otherwise` where there are none."""
     padded = np.pad(np.where(bad, np.nan, values), _REACH, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * _REACH + 1,) * 2)[bad]
-    around = windows.reshape(len(windows), -1)
+    around = windows.reshape(len(windows), (2 * _REACH + 1) ** 2)
     found = np.full(len(around), otherwise)
     some = np.isfinite(around).any(axis=1)
     found[some] = np.nanmedian(around[some], axis=1)

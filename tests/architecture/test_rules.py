@@ -27,7 +27,9 @@ LIGHT_IMPORTS = [
     ("cluster.scheduler.run", ["numba", "tifffile"]),
     ("cluster.dataserver.run", ["numba", "scipy"]),
     ("cluster.client", ["numba", "scipy", "fastapi", "zeroconf"]),
-    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf"]),
+    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf", "matplotlib"]),
+    ("cluster.results.picture_files", ["numba", "scipy", "matplotlib"]),
+    ("cluster.reports.canvas", ["matplotlib", "numba", "scipy"]),
 ]
 
 DANGEROUS = {

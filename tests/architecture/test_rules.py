@@ -28,7 +28,7 @@ LIGHT_IMPORTS = [
     ("cluster.dataserver.run", ["numba", "scipy"]),
     ("cluster.client", ["numba", "scipy", "fastapi", "zeroconf"]),
     ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf", "matplotlib"]),
-    ("cluster.results.picture_files", ["numba", "scipy", "matplotlib"]),
+    ("cluster.results.picture_files", ["numba", "matplotlib"]),
     ("cluster.reports.canvas", ["matplotlib", "numba", "scipy"]),
 ]
 

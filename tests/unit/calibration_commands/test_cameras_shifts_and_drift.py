@@ -200,7 +200,7 @@ def bead_rows(count: int = 120) -> Any:
     return rows
 
 
-@pytest.mark.parametrize("model", ["affine", "cubic", "spline"])
+@pytest.mark.parametrize("model", ["affine", "spline"])
 def test_a_shift_field_comes_from_bead_fits(tmp_path: Path, model: str) -> None:
     beads = write_results(tmp_path / "beads.h5r", bead_rows())
 

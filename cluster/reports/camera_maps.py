@@ -12,6 +12,7 @@ from cluster.reports.canvas import (
     MARKED_INK,
     X_INK,
     Y_INK,
+    few_decades,
     page,
     show_histogram,
     show_map,
@@ -63,7 +64,8 @@ def _fill(part: Any, maps: CameraMaps, dark: PixelStatistics, rows: int) -> None
 def _levels(axis: Axes, dark: PixelStatistics) -> None:
     frames = np.arange(len(dark.levels_adu))
     counted = np.delete(frames, dark.left_out)
-    axis.plot(counted, dark.levels_adu[counted], ".", color=X_INK, markersize=2, markeredgewidth=0)
+    size = 2 if len(frames) > 500 else 5
+    axis.plot(counted, dark.levels_adu[counted], ".", color=X_INK, markersize=size, markeredgewidth=0)
     if dark.left_out:
         out = list(dark.left_out)
         axis.plot(out, dark.levels_adu[out], "x", color=Y_INK, markersize=5, label="left out")
@@ -85,7 +87,7 @@ def _transfer(axis: Axes, maps: CameraMaps) -> None:
         color=FAINT_INK,
     )
     axis.plot(found.curve_adu, found.curve_adu2, "o", color=X_INK)
-    axis.set_xscale("log")
+    few_decades(axis)
     axis.set_yscale("log")
     axis.set_title(f"photon transfer: {found.camera_adu_per_e:.4g} ADU/e⁻")
     axis.set_xlabel("mean signal over the dark [ADU]")
@@ -100,7 +102,7 @@ def _residual(axis: Axes, maps: CameraMaps) -> None:
     axis.plot(found.curve_adu, off, "o-", color=X_INK)
     reach = max(2.0, 1.3 * float(np.abs(off).max()))
     axis.set_ylim(-reach, reach)
-    axis.set_xscale("log")
+    few_decades(axis)
     axis.set_title("how far levels are from the line")
     axis.set_xlabel("mean signal over the dark [ADU]")
     axis.set_ylabel("variance over the line's − 1 [%]")

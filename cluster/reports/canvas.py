@@ -92,8 +92,25 @@ def show_map(
     axis.set_xlabel("x [px]")
     axis.set_ylabel("y [px]")
     axis.spines[:].set_visible(True)
-    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
-    part.colorbar(shown, cax=beside, label=label, extend="both")
+    colour_bar(part, axis, shown, label, extend="both")
+
+
+def colour_bar(part: Figure | Any, axis: Axes, shown: Any, label: str, *, extend: str = "neither") -> None:
+    """Draw the scale of an image beside it, as high as the image."""
+    part.colorbar(shown, cax=axis.inset_axes((1.04, 0.0, 0.05, 1.0)), label=label, extend=extend)
+
+
+def few_decades(axis: Axes) -> None:
+    """Label a logarithmic x axis in plain numbers, 1, 2 and 5 of each decade where there are few decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    close = high < 50 * low
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if close else (1,)))
+    if close:
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def show_histogram(
@@ -110,7 +127,7 @@ def show_histogram(
     axis.axvline(float(np.median(known)), color=Y_INK, linestyle="--", linewidth=1.2)
     axis.set_yscale("log")
     if logarithmic:
-        axis.set_xscale("log")
+        few_decades(axis)
     axis.set_title(f"{title}: median {np.median(known):.4g}")
     axis.set_xlabel(label)
     axis.set_ylabel("pixels")

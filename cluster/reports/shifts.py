@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.reports.canvas import DARK_INK, FAINT_INK, MARKED_INK, X_INK, Y_INK, page
+from cluster.reports.canvas import DARK_INK, FAINT_INK, MARKED_INK, X_INK, Y_INK, colour_bar, page
 from fitting.calibration.shift_vectors import Box, ShiftFit
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _field(part: Any, axis: Axes, fit: ShiftFit, box: tuple[float, ...], which: 
         origin="upper", interpolation="bilinear",
     )  # fmt: skip
     name = ("dx", "dy")[which]
-    part.colorbar(shown, ax=axis, label=f"{name} [nm]", shrink=0.9)
+    colour_bar(part, axis, shown, f"{name} [nm]")
     outside = fit.is_extrapolated(grid_x.ravel(), grid_y.ravel()).reshape(grid_x.shape)
     if outside.any() and not outside.all():
         axis.contour(
@@ -127,6 +127,7 @@ def _histogram(axis: Axes, fit: ShiftFit) -> None:
             values, bins=edges, histtype="step", color=ink, linestyle=line, linewidth=1.6,
             label=f"{name}: {wide:.1f} nm rms",
         )  # fmt: skip
+    axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     axis.set_title(f"residuals of {int(fit.kept.sum())} beads")
     axis.set_xlabel("bead less field [nm]")
     axis.set_ylabel("beads")

@@ -149,7 +149,7 @@ def camera_maps(
         dim = ~(relative > _UNRESPONSIVE)
         notes += [*_about_flats(flats, light.saturated), *_about_dim(dim & ~dead)]
         dead = dead | dim
-        gain, replaced = mended(found.pixel_adu_per_e, dead)
+        gain, replaced = mended(found.pixel_adu_per_e, dead, found.error_adu_per_e)
         flat = _flatfield(relative, dead)
         notes += _about_gains(found, replaced & ~dead)
     worth, more = _worth(electrons_per_adu, found)

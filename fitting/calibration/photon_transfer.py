@@ -31,6 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _ABSURD = 3.0  # factor from the median beyond which a gain is none
+_NEAR_ERRORS = 4.0
 _CALM = 5.0  # times the median: a pixel noisier in the dark than this does not speak for the camera
 _REACH = 2  # [px] of the neighbourhood that mends a pixel
 _FAR = 6.0  # standard deviations
@@ -198,7 +199,9 @@ def _middle(gain: FloatArray, error: FloatArray) -> float:
     return float(gain[away <= _FAR * spread].mean())
 
 
-def mended(gain: npt.NDArray[np.floating], bad: Mask | None = None) -> tuple[FloatArray, Mask]:
+def mended(
+    gain: npt.NDArray[np.floating], bad: Mask | None = None, error: FloatArray | None = None
+) -> tuple[FloatArray, Mask]:
     """Replace what cannot be a gain by the median of the neighbourhood, 5 × 5 px.
 
     Parameters
@@ -206,6 +209,8 @@ def mended(gain: npt.NDArray[np.floating], bad: Mask | None = None) -> tuple[Flo
     gain : (h, w) array
     bad : (h, w) bool array, optional
         Pixels to replace whatever their gain.
+    error : (h, w) array, optional
+        Standard errors; a positive gain that is far off, but within four of them, is only badly known and kept.
 
     Returns
     -------
@@ -224,7 +229,10 @@ def mended(gain: npt.NDArray[np.floating], bad: Mask | None = None) -> tuple[Flo
         raise InvalidCalibration("no pixel has a gain over zero")
     typical = float(np.median(values[~replaced]))
     with np.errstate(invalid="ignore"):
-        replaced |= (values < typical / _ABSURD) | (values > typical * _ABSURD)
+        far = (values < typical / _ABSURD) | (values > typical * _ABSURD)
+        if error is not None:
+            far &= np.abs(values - typical) > _NEAR_ERRORS * error
+    replaced |= far
     return neighbourhood_median(values, replaced, typical), replaced
 
 

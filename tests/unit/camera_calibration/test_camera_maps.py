@@ -189,6 +189,15 @@ def test_gains_that_cannot_be_become_their_neighbours_median() -> None:
     assert np.abs(mended_gain[replaced] - 2.1).max() < 4 * 0.05
 
 
+def test_a_gain_that_is_only_badly_known_is_kept() -> None:
+    gain, error = np.full((10, 10), 2.0), np.full((10, 10), 0.5)
+    gain[1, 1], gain[2, 2], gain[3, 3] = 0.5, -0.5, 9.0
+
+    replaced = mended(gain, error=error)[1]
+
+    assert np.argwhere(replaced).tolist() == [[2, 2], [3, 3]]
+
+
 def test_a_block_of_bad_gains_gets_the_median_of_all() -> None:
     gain = np.full((20, 20), 2.0)
     gain[5:15, 5:15] = -1.0

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.kernel import device
-from fitting.lanes import LANES, load, store
+from fitting.lanes import LANES, load, splat, store
 from fitting.localisations import ResultCode
 from fitting.mle import UNKNOWN
 from fitting.mle import _expected_deviance as expected_deviance
@@ -33,8 +33,10 @@ LEAST_PHOTONS = 1.0
 _LEAST_MEAN = 1e-2
 _LEAST_WIDTH = 0.25
 _REACH = 5.0  # [sigma] beyond which an emitter gives less than a photon in a million
+_BEYOND = 1.0  # [px] from the outermost pixels' centres that an emitter may lie outside a window
 _FULL_STEP = 1e-3  # a diagonal that is heavier by less is not heavier
 _STUCK = 1e6
+_ROUNDING = 1e-4  # by which tables in float32 may make a deviance larger
 _CONVERGED = int(ResultCode.CONVERGED)
 _ITERATION_LIMIT = int(ResultCode.ITERATION_LIMIT)
 _DEGENERATE = int(ResultCode.DEGENERATE)
@@ -43,43 +45,56 @@ _DEGENERATE = int(ResultCode.DEGENERATE)
 class Window(NamedTuple):
     """A window's pixels and the room to fit it; `side` px and as many emitters at most as the arrays hold.
 
-    data, extra (side, side): as in `fitting.rois`, [y, x]; size (2,) int64: height and width in use.
-    share, shift, widen (2, emitters, side): E, dE/dcentre and dE/ds along x and y.
-    surplus, weight, mean (side, side): x/μ - 1 and 1/μ, 0 where unknown, and μ of the last evaluation.
-    slope, gradient, other_gradient, step (p,); fisher, other_fisher, lower (p, p); trial (p,); row (side + 16,) float32.
+    Rows of `stride` float32, whole lanes, of which the first `size[1]` are pixels: along the other axis `size[0]`.
+
+    data, extra (side, side) float64: as in `fitting.rois`, [y, x]; size (2,) int64: height and width in use.
+    across, across_shift, across_widen (emitters stride,) float32: E, dE/dx, dE/ds of each column; down, down_shift, down_widen
+    (emitters, side): the same of each row; reach (emitters, 2) int64: rows from and to which an emitter shines.
+    surplus, weight (side stride,) float32: x/μ - 1 and 1/μ, 0 where unknown; mean (side, side): μ; all of the last evaluation.
+    slopes (p side stride,) float32: dμ/dθ; scaled (side stride,): one of them over μ; sums (16,): lanes to be added up.
+    gradient, other_gradient, step, trial (p,); fisher, other_fisher, lower (p, p); row (side + 16,) float32; stride: int.
     """
 
     data: Any
     extra: Any
     size: Any
-    share: Any
-    shift: Any
-    widen: Any
+    across: Any
+    across_shift: Any
+    across_widen: Any
+    down: Any
+    down_shift: Any
+    down_widen: Any
+    reach: Any
     surplus: Any
     weight: Any
     mean: Any
-    slope: Any
+    slopes: Any
+    scaled: Any
+    sums: Any
+    light: Any
     gradient: Any
     other_gradient: Any
     step: Any
+    trial: Any
     fisher: Any
     other_fisher: Any
     lower: Any
-    trial: Any
     row: Any
+    stride: int
 
 
 def make_window(side: int, emitters: int) -> Window:
     """Room for a window of `side` px and `emitters` emitters."""
-    p = length_of(emitters)
-    pixels, tables = (side, side), (2, emitters, side)
+    p, stride = length_of(emitters), -(-side // LANES) * LANES
+    across, down, pixels = (np.zeros(shape, np.float32) for shape in (emitters * stride, (emitters, side), side * stride))
     return Window(
-        np.zeros(pixels), np.zeros(pixels), np.zeros(2, np.int64),
-        np.zeros(tables), np.zeros(tables), np.zeros(tables),
-        np.zeros(pixels), np.zeros(pixels), np.zeros(pixels),
+        np.zeros((side, side)), np.zeros((side, side)), np.zeros(2, np.int64),
+        across, across.copy(), across.copy(), down, down.copy(), down.copy(), np.zeros((emitters, 2), np.int64),
+        pixels, pixels.copy(), np.zeros((side, side)),
+        np.zeros(p * side * stride, np.float32), pixels.copy(), np.zeros(LANES, np.float32), np.zeros(side),
         np.zeros(p), np.zeros(p), np.zeros(p), np.zeros(p),
         np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p)),
-        np.zeros(p), np.zeros(side + LANES, np.float32),
+        np.zeros(side + LANES, np.float32), stride,
     )  # fmt: skip
 
 
@@ -119,18 +134,21 @@ def climb(
     damping = 0.0
     code = _ITERATION_LIMIT
     for _ in range(iterations):
-        _hold(theta, size, least_b, gradient, fisher)
-        good = factorise(fisher, start, size, damping, window.lower)
+        _hold(window, theta, size, least_b, gradient, fisher)
+        good = factorise(fisher, start, size, 0.0, window.lower)
         _substitute(window.lower, gradient, start, size, window.step)
         distance = 0.0
         for i in range(start, size):
             distance += gradient[i] * window.step[i]
-        if distance < tolerance and damping < _FULL_STEP:
+        if distance < tolerance:
             code = _CONVERGED if good else _DEGENERATE
             break
+        if damping > 0:
+            factorise(fisher, start, size, damping, window.lower)
+            _substitute(window.lower, gradient, start, size, window.step)
         _step(window, theta, size, start, least_b, window.trial)
         other = evaluate(window, window.trial, count, aspect, True, other_gradient, other_fisher)
-        if other <= deviance + 1e-9 * abs(deviance):
+        if other <= deviance + _ROUNDING:
             deviance = other
             for i in range(size):
                 theta[i] = window.trial[i]
@@ -165,7 +183,7 @@ def _step(window: Any, theta: Any, size: int, start: int, least_b: Any, to: Any)
     for i in range(FIRST, size, EACH):
         for axis, length in ((X, window.size[1]), (Y, window.size[0])):
             place = theta[i + axis] + _within(window.step[i + axis], 0.7 * s)
-            to[i + axis] = min(max(place, -1.0), np.float64(length))
+            to[i + axis] = min(max(place, -_BEYOND), length - 1 + _BEYOND)
         n = theta[i + N]
         to[i + N] = max(n + window.step[i + N], 0.3 * n, LEAST_PHOTONS)
 
@@ -176,11 +194,15 @@ def _within(value: Any, bound: Any) -> Any:
 
 
 @device
-def _hold(theta: Any, size: int, least_b: Any, gradient: Any, fisher: Any) -> None:
-    """Take out of the equations what rests on a bound: the background, and emitters without photons."""
+def _hold(window: Any, theta: Any, size: int, least_b: Any, gradient: Any, fisher: Any) -> None:
+    """Take out of the equations what rests on a bound: background, places beyond the window's edge, emitters without photons."""
     if theta[BACKGROUND] <= least_b and gradient[BACKGROUND] < 0:
         _take_out(BACKGROUND, size, gradient, fisher)
     for i in range(FIRST, size, EACH):
+        for axis, length in ((X, window.size[1]), (Y, window.size[0])):
+            place, slope = theta[i + axis], gradient[i + axis]
+            if (place <= -_BEYOND and slope < 0) or (place >= length - 1 + _BEYOND and slope > 0):
+                _take_out(i + axis, size, gradient, fisher)
         if theta[i + N] <= LEAST_PHOTONS and gradient[i + N] < 0:
             for k in range(EACH):
                 _take_out(i + k, size, gradient, fisher)
@@ -201,87 +223,132 @@ def evaluate(
     window: Any, theta: Any, count: int, aspect: Any, slopes: bool, gradient: Any, fisher: Any
 ) -> Any:
     """Deviance of the window; with `slopes` also gradient and Fisher matrix (lower triangle)."""
-    size = FIRST + EACH * count
     _tabulate(window, theta, count, aspect)
+    deviance = _compare(
+        window.data, window.extra, window.across, window.down, window.reach, window.stride, window.size[0], window.size[1],
+        theta, count, window.light, window.mean, window.weight, window.surplus,
+    )  # fmt: skip
     if slopes:
-        for i in range(size):
-            gradient[i] = 0.0
-            for j in range(i + 1):
-                fisher[i, j] = 0.0
+        _fill_slopes(window, theta, count, aspect)
+        _correlate(
+            window.slopes, window.surplus, window.weight, window.scaled, window.sums, window.reach, window.stride,
+            window.mean.shape[0] * window.stride, window.size[0], window.size[1], FIRST + EACH * count, gradient, fisher,
+        )  # fmt: skip
+    return deviance
+
+
+@device
+def _compare(
+    data: Any, extra: Any, across: Any, down: Any, reach: Any, stride: int, height: int, width: int,
+    theta: Any, count: int, light: Any, mean: Any, weight: Any, surplus: Any,
+) -> Any:  # fmt: skip
+    """Fill in the model and what the data say about it; gives the deviance."""
     deviance = 0.0
-    for y in range(window.size[0]):
-        for x in range(window.size[1]):
-            window.surplus[y, x], window.weight[y, x], window.mean[y, x] = 0.0, 0.0, UNKNOWN
-            if window.extra[y, x] < UNKNOWN:
-                mu = max(window.extra[y, x] + theta[BACKGROUND] + _light(window, theta, count, y, x), _LEAST_MEAN)
-                d = window.data[y, x]
+    for y in range(height):
+        weight[y * stride : (y + 1) * stride] = 0.0
+        surplus[y * stride : (y + 1) * stride] = 0.0
+        for x in range(width):
+            light[x] = theta[BACKGROUND]
+        for k in range(count):
+            if reach[k, 0] <= y < reach[k, 1]:
+                part = theta[FIRST + EACH * k + N] * down[k, y]
+                for x in range(width):
+                    light[x] += part * across[k * stride + x]
+        for x in range(width):
+            at = y * stride + x
+            mean[y, x] = UNKNOWN
+            if extra[y, x] < UNKNOWN:
+                mu, d = max(extra[y, x] + light[x], _LEAST_MEAN), data[y, x]
+                mean[y, x], weight[at], surplus[at] = mu, 1 / mu, d / mu - 1
                 deviance += mu - d
                 if d > 0:
                     deviance += d * math.log(d / mu)
-                window.mean[y, x] = mu
-                window.weight[y, x] = 1 / mu
-                window.surplus[y, x] = d / mu - 1
-                if slopes:
-                    _slopes(window, theta, count, aspect, y, x)
-                    _accumulate(window, size, y, x, gradient, fisher)
     return 2 * deviance
 
 
 @device
-def _light(window: Any, theta: Any, count: int, y: int, x: int) -> Any:
-    total = 0.0
+def _fill_slopes(window: Any, theta: Any, count: int, aspect: Any) -> None:
+    """Derivatives of all pixels' means; rows out of an emitter's reach are left as they are."""
+    stride, height = window.stride, window.size[0]
+    area = window.mean.shape[0] * stride
+    slopes = window.slopes
+    for at in range(0, height * stride, LANES):
+        store(slopes, WIDTH * area + at, splat(0.0))
+        store(slopes, BACKGROUND * area + at, splat(1.0))
     for k in range(count):
-        total += theta[FIRST + EACH * k + N] * window.share[0, k, x] * window.share[1, k, y]
-    return total
+        to = (FIRST + EACH * k) * area
+        n = np.float32(theta[FIRST + EACH * k + N])
+        for y in range(window.reach[k, 0], window.reach[k, 1]):
+            ey, gy, sy = window.down[k, y], window.down_shift[k, y], window.down_widen[k, y] * np.float32(aspect)
+            for x in range(0, window.size[1], LANES):
+                at = y * stride + x
+                ex = load(window.across, k * stride + x)
+                gx, sx = load(window.across_shift, k * stride + x), load(window.across_widen, k * stride + x)
+                store(slopes, to + X * area + at, gx * (n * ey))
+                store(slopes, to + Y * area + at, ex * (n * gy))
+                store(slopes, to + N * area + at, ex * ey)
+                wider = load(slopes, WIDTH * area + at) + (sx * ey + ex * sy) * n
+                store(slopes, WIDTH * area + at, wider)
 
 
 @device
-def _slopes(window: Any, theta: Any, count: int, aspect: Any, y: int, x: int) -> None:
-    """Derivatives of a pixel's mean."""
-    slope, share, shift, widen = window.slope, window.share, window.shift, window.widen
-    slope[WIDTH], slope[BACKGROUND] = 0.0, 1.0
-    for k in range(count):
-        i = FIRST + EACH * k
-        n = theta[i + N]
-        ex, ey = share[0, k, x], share[1, k, y]
-        slope[i + X] = n * shift[0, k, x] * ey
-        slope[i + Y] = n * ex * shift[1, k, y]
-        slope[i + N] = ex * ey
-        slope[WIDTH] += n * (widen[0, k, x] * ey + ex * widen[1, k, y] * aspect)
-
-
-@device
-def _accumulate(window: Any, size: int, y: int, x: int, gradient: Any, fisher: Any) -> None:
-    slope, surplus, weight = window.slope, window.surplus[y, x], window.weight[y, x]
+def _correlate(
+    slopes: Any, surplus: Any, weight: Any, scaled: Any, sums: Any, reach: Any, stride: int, area: int, height: int, width: int,
+    size: int, gradient: Any, fisher: Any,
+) -> None:  # fmt: skip
+    """Gradient and Fisher matrix, over the rows that two parameters share."""
     for i in range(size):
-        scaled = slope[i] * weight
-        if scaled != 0.0:
-            gradient[i] += surplus * slope[i]
-            row = fisher[i]
-            for j in range(i + 1):
-                row[j] += scaled * slope[j]
+        k = max(i - FIRST, 0) // EACH
+        first, last = (reach[k, 0], reach[k, 1]) if i >= FIRST else (0, height)
+        total = splat(0.0)
+        for y in range(first, last):
+            for at in range(y * stride, y * stride + width, LANES):
+                slope = load(slopes, i * area + at)
+                total = total + slope * load(surplus, at)
+                store(scaled, at, slope * load(weight, at))
+        gradient[i] = _sum(sums, total)
+        for j in range(i + 1):
+            k = max(j - FIRST, 0) // EACH
+            start, stop = (max(first, reach[k, 0]), min(last, reach[k, 1])) if j >= FIRST else (first, last)
+            total = splat(0.0)
+            for y in range(start, stop):
+                for at in range(y * stride, y * stride + width, LANES):
+                    total = total + load(scaled, at) * load(slopes, j * area + at)
+            fisher[i, j] = _sum(sums, total)
+
+
+@device
+def _sum(sums: Any, value: Any) -> Any:
+    """Add up lanes, halves to halves."""
+    store(sums, 0, value)
+    a, b, c, d = sums[0] + sums[8], sums[1] + sums[9], sums[2] + sums[10], sums[3] + sums[11]
+    e, f, g, h = sums[4] + sums[12], sums[5] + sums[13], sums[6] + sums[14], sums[7] + sums[15]
+    return ((a + e) + (c + g)) + ((b + f) + (d + h))
 
 
 @device
 def _tabulate(window: Any, theta: Any, count: int, aspect: Any) -> None:
-    s = theta[WIDTH]
+    s, stride = theta[WIDTH], window.stride
     for k in range(count):
-        i = FIRST + EACH * k
-        for axis, length, width in ((0, window.size[1], s), (1, window.size[0], s * aspect)):
-            _tabulate_axis(
-                theta[i + axis], width, length, window.share[axis, k], window.shift[axis, k], window.widen[axis, k]
-            )
+        i, at = FIRST + EACH * k, k * stride
+        _tabulate_axis(
+            theta[i + X], s, window.size[1], window.across[at : at + stride],
+            window.across_shift[at : at + stride], window.across_widen[at : at + stride],
+        )  # fmt: skip
+        window.reach[k, 0], window.reach[k, 1] = _tabulate_axis(
+            theta[i + Y], s * aspect, window.size[0], window.down[k], window.down_shift[k], window.down_widen[k]
+        )
 
 
 @device
-def _tabulate_axis(centre: Any, s: Any, length: int, share: Any, shift: Any, widen: Any) -> None:
-    """E, dE/dx and dE/ds of `fitting.psf`; 0 out of reach."""
-    first = max(0, math.ceil(centre - _REACH * s - 0.5))
-    last = min(length, math.floor(centre + _REACH * s + 0.5) + 1)
-    for i in range(length):
+def _tabulate_axis(centre: Any, s: Any, length: int, share: Any, shift: Any, widen: Any) -> Any:
+    """E, dE/dx and dE/ds of `fitting.psf`, 0 out of reach; gives what is in reach."""
+    first = min(max(0, math.ceil(centre - _REACH * s - 0.5)), length)
+    last = max(min(length, math.floor(centre + _REACH * s + 0.5) + 1), first)
+    for i in range(len(share)):
         share[i], shift[i], widen[i] = 0.0, 0.0, 0.0
     u = first - 0.5 - centre
-    bell = bell_before = math.exp(-0.5 * (u / s) ** 2) * (0.3989422804014327 / s)
+    bell_before = math.exp(-0.5 * (u / s) ** 2) * (0.3989422804014327 / s)
     part_before = 0.5 * math.erf(u * (0.7071067811865476 / s))
     for i in range(first, last):
         u = i + 0.5 - centre
@@ -291,6 +358,7 @@ def _tabulate_axis(centre: Any, s: Any, length: int, share: Any, shift: Any, wid
         shift[i] = bell_before - bell
         widen[i] = ((u - 1) * bell_before - u * bell) / s
         bell_before, part_before = bell, part
+    return first, last
 
 
 @device
@@ -332,7 +400,7 @@ def invert(window: Any, theta: Any, count: int, start: int, aspect: Any, bound: 
     """Cramér–Rao bounds at theta: variances (count, 5) of x, y, N, s and the covariance of N and s; gives whether there are any."""
     size = FIRST + EACH * count
     evaluate(window, theta, count, aspect, True, window.gradient, window.fisher)
-    _hold(theta, size, least_background(window), window.gradient, window.fisher)
+    _hold(window, theta, size, least_background(window), window.gradient, window.fisher)
     good = factorise(window.fisher, start, size, 0.0, window.lower)
     inverse = window.other_fisher
     for i in range(start, size):

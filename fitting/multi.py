@@ -42,7 +42,7 @@ class MultiOptions(NamedTuple):
     """
 
     most_emitters: int = 30
-    gain: float = 20.0
+    gain: float = 16.0
     free_width: bool = False
 
 
@@ -92,7 +92,7 @@ def fit_patches(
     parts = [
         _of_settled(found, rois.place[:number], settled, label, width_px, options.free_width),
         _of_regions(alone, rois, np.flatnonzero(~settled), label, width_px, Choice(
-            options.gain, excess, WIDTH if options.free_width else BACKGROUND, aspect
+            float(options.gain), float(excess), WIDTH if options.free_width else BACKGROUND, float(aspect)
         ), options.most_emitters),
     ]  # fmt: skip
     whole = Emitters(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -161,9 +161,9 @@ def _of_regions(
     first = np.flatnonzero(np.diff(label[members], prepend=-1, append=-1)).astype(np.int64)
     if not len(members):
         first = np.zeros(1, np.int64)
-    cut = cut_for(width_px, float(choice.aspect), rois.side, most)
+    cut = cut_for(width_px, choice.aspect, rois.side, most)
     window = make_window(cut.whole, most + 1)
-    trial = make_trial(cut.whole, most + 1, width_px, float(choice.aspect))
+    trial = make_trial(cut.whole, most + 1, width_px, choice.aspect)
     start = np.where(alone.quality[:, 3:] == ResultCode.CONVERGED, alone.theta[:, :2], 0).astype(np.float32)
     room = 4 * len(members) + _FEW
     while True:

@@ -206,8 +206,11 @@ def _remove(trial: Any, count: int, k: int) -> None:
 def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
     """The highest maxima of the filtered residual, the highest first; gives how many."""
     evaluate(window, trial.theta, count, choice.aspect, False, window.gradient, window.fisher)
-    _filter(window, trial)
     height, width = window.size[0], window.size[1]
+    _filter(
+        window.surplus, window.weight, window.stride, height, width, trial.matched,
+        trial.pass_score, trial.pass_information, trial.snr, trial.photons,
+    )  # fmt: skip
     found = 0
     for y in range(height):
         for x in range(width):
@@ -218,28 +221,38 @@ def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
 
 
 @device
-def _filter(window: Any, trial: Any) -> None:
+def _filter(
+    surplus: Any, weight: Any, stride: int, height: int, width: int, matched: Any,
+    pass_score: Any, pass_information: Any, snr: Any, photons: Any,
+) -> None:  # fmt: skip
     """snr and photons of one more emitter in the middle of each known pixel."""
-    height, width = window.size[0], window.size[1]
-    across, along = trial.matched[0], trial.matched[1]
+    reach_x, reach_y = _reach(matched[0]), _reach(matched[1])
     for y in range(height):
         for x in range(width):
             score, information = 0.0, 0.0
-            for other in range(width):
-                p = across[abs(other - x)]
-                score += p * window.surplus[y, other]
-                information += p * p * window.weight[y, other]
-            trial.pass_score[y, x], trial.pass_information[y, x] = score, information
+            for other in range(max(x - reach_x, 0), min(x + reach_x + 1, width)):
+                p = matched[0, abs(other - x)]
+                score += p * surplus[y * stride + other]
+                information += p * p * weight[y * stride + other]
+            pass_score[y, x], pass_information[y, x] = score, information
     for y in range(height):
         for x in range(width):
-            score, information = 0.0, 0.0
-            for other in range(height):
-                p = along[abs(other - y)]
-                score += p * trial.pass_score[other, x]
-                information += p * p * trial.pass_information[other, x]
-            known = window.extra[y, x] < UNKNOWN and information > 0
-            trial.snr[y, x] = score / math.sqrt(information) if known else 0.0
-            trial.photons[y, x] = score / information if known else 0.0
+            score, information = 0.0, 1e-30
+            for other in range(max(y - reach_y, 0), min(y + reach_y + 1, height)):
+                p = matched[1, abs(other - y)]
+                score += p * pass_score[other, x]
+                information += p * p * pass_information[other, x]
+            known = weight[y * stride + x] > 0
+            snr[y, x] = score / math.sqrt(information) if known else 0.0
+            photons[y, x] = score / information if known else 0.0
+
+
+@device
+def _reach(shares: Any) -> int:
+    reach = len(shares) - 1
+    while reach > 0 and shares[reach] == 0:
+        reach -= 1
+    return reach
 
 
 @device

@@ -287,29 +287,28 @@ def _fit_region(
 ) -> int:
     """All windows of a region, round after round."""
     height, width = region.data.shape
-    if height <= cut.whole and width <= cut.whole:
-        core = (0, 0, height, width)
-        return _visit(region, core, 0, 0, cut, choice, True, True, window, trial, found, total)
-    for sweep in range(GROWING + 1):
+    whole = height <= cut.whole and width <= cut.whole
+    step = max(height, width) if whole else cut.core
+    rounds = 1 if whole else GROWING + 1
+    for sweep in range(rounds):
         number = 0
-        for y in range(0, height, cut.core):
-            for x in range(0, width, cut.core):
-                core = (y, x, min(y + cut.core, height), min(x + cut.core, width))
-                total = _visit(
-                    region, core, cut.margin, number, cut, choice, sweep < GROWING, sweep == GROWING,
-                    window, trial, found, total,
-                )  # fmt: skip
+        grow, last = whole or sweep < GROWING, sweep == rounds - 1
+        for y in range(0, height, step):
+            for x in range(0, width, step):
+                core = (y, x, min(y + step, height), min(x + step, width))
+                total = _visit(region, core, number, cut, choice, grow, last, window, trial, found, total)
                 number += 1
     return total
 
 
 @device
 def _visit(
-    region: Any, core: Any, margin: int, number: int, cut: Any, choice: Any, grow: bool, last: bool,
+    region: Any, core: Any, number: int, cut: Any, choice: Any, grow: bool, last: bool,
     window: Any, trial: Any, found: Any, total: int,
 ) -> int:  # fmt: skip
     """Fit the window of a core; gives the number of emitters that have come out so far."""
     height, width = region.data.shape
+    margin = cut.margin
     y0, x0 = max(core[0] - margin, 0), max(core[1] - margin, 0)
     box = (y0, x0, min(core[2] + margin, height), min(core[3] + margin, width))
     if not _load(region, core, box, window):

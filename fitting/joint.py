@@ -245,8 +245,8 @@ def _compare(
     """Fill in the model and what the data say about it; gives the deviance."""
     deviance = 0.0
     for y in range(height):
-        weight[y * stride : (y + 1) * stride] = 0.0
-        surplus[y * stride : (y + 1) * stride] = 0.0
+        for at in range(y * stride, (y + 1) * stride):
+            weight[at], surplus[at] = 0.0, 0.0
         for x in range(width):
             light[x] = theta[BACKGROUND]
         for k in range(count):

@@ -102,7 +102,7 @@ def explain(window: Any, trial: Any, choice: Any, count: int, most: int) -> int:
     `trial.theta` is start and result, `trial.index` follows its emitters. Gives their number.
     """
     deviance, _ = climb(
-        window, trial.theta, count, choice.start, choice.aspect, _ROUGHLY, _FINAL_STEPS
+        window, trial.theta, count, choice.start, choice.aspect, _ROUGHLY, np.int64(_FINAL_STEPS)
     )
     count, deviance = _shrink(window, trial, choice, count, deviance)
     grown = True
@@ -134,7 +134,7 @@ def _try_to_add(window: Any, trial: Any, choice: Any, count: int, deviance: Any,
         trial.other[i] = trial.theta[i]
     for axis in range(EACH):
         trial.other[size + axis] = trial.peaks[j, axis]
-    other, _ = climb(window, trial.other, count + 1, choice.start, choice.aspect, _ROUGHLY, _TRIAL_STEPS)
+    other, _ = climb(window, trial.other, count + 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS))
     other = evaluate(window, trial.other, count + 1, choice.aspect, False, window.gradient, window.fisher)
     if not deviance - other > choice.gain * _unit(window, choice, other, count + 1):
         return 0.0
@@ -162,7 +162,7 @@ def _shrink(window: Any, trial: Any, choice: Any, count: int, deviance: Any) -> 
         trial.tested[k] = True
         needed = choice.gain * unit if count > 1 else _LONE * _LONE * unit
         _leave_out(trial, count, k)
-        other, _ = climb(window, trial.other, count - 1, choice.start, choice.aspect, _ROUGHLY, _TRIAL_STEPS)
+        other, _ = climb(window, trial.other, count - 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS))
         if other - deviance < needed:
             _remove(trial, count, k)
             count -= 1
@@ -211,7 +211,7 @@ def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
         window.surplus, window.weight, window.stride, height, width, trial.matched,
         trial.pass_score, trial.pass_information, trial.snr, trial.photons,
     )  # fmt: skip
-    found = 0
+    found = np.int64(0)
     for y in range(height):
         for x in range(width):
             snr = trial.snr[y, x]
@@ -294,7 +294,7 @@ def _vertex(before: Any, here: Any, after: Any) -> Any:
 @device
 def finish(window: Any, trial: Any, choice: Any, count: int) -> Any:
     """Bring the fit to its end; gives deviance over expectation and result code, and leaves the bounds in `trial.bound`."""
-    deviance, code = climb(window, trial.theta, count, choice.start, choice.aspect, _FINELY, _FINAL_STEPS)
+    deviance, code = climb(window, trial.theta, count, choice.start, choice.aspect, _FINELY, np.int64(_FINAL_STEPS))
     good = invert(window, trial.theta, count, choice.start, choice.aspect, trial.bound)
     parameters = FIRST + EACH * count - choice.start
     if not good:

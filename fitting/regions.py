@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.joint import BACKGROUND, EACH, FIRST, WIDTH, N, X, Y
+from fitting.joint import BACKGROUND, EACH, FIRST, LEAST_PHOTONS, WIDTH, N, X, Y
 from fitting.kernel import device, kernel
 from fitting.lanes import LANES
 from fitting.mle import UNKNOWN
@@ -26,7 +26,6 @@ COLUMNS = 10
 _PIXELS_EACH = 4  # a region has no more emitters than a quarter of its pixels
 _EXPECTATIONS = 12
 _LIGHT = 5.0  # [sigma] from which light is reckoned with
-_DARK = 0.2  # the part of a region's pixels that is taken for background at the start
 
 
 class Cut(NamedTuple):
@@ -124,7 +123,7 @@ def fit_regions(
     int
         Number of emitters found; if it is more than `found` has room for, the rest has been left out.
     """
-    total = 0
+    total = np.int64(0)  # numba would compile a function once more for a literal 0
     for r in range(len(first) - 1):
         chosen = members[first[r] : first[r + 1]]
         y0, x0, height, width = _box(place, chosen, side)
@@ -180,7 +179,7 @@ def _paste(
 
 @device
 def _start(place: Any, guess: Any, chosen: Any, y0: int, x0: int, aspect: Any, region: Any) -> None:
-    """Emitters where there are candidates, their photons by expectation maximisation, the brightest first."""
+    """Emitters where there are candidates, their photons by expectation maximisation."""
     background = _darkest(region)
     for t in range(len(region.background)):
         region.background[t] = background
@@ -198,28 +197,25 @@ def _start(place: Any, guess: Any, chosen: Any, y0: int, x0: int, aspect: Any, r
             count += 1
     region.count[0] = count
     _expect_photons(region, count, background, aspect)
-    order = np.argsort(-region.n[:count], kind="mergesort")
-    for values in (region.x, region.y, region.n):
-        values[:count] = values[:count][order]
 
 
 @device
 def _darkest(region: Any) -> Any:
-    """A low quantile of what the known pixels show beyond the known background [e⁻]."""
+    """The least mean of three by three known pixels beyond the known background [e⁻]."""
     height, width = region.data.shape
-    shown = np.empty(height * width)
-    number = 0
-    least = np.float64(UNKNOWN)
-    for y in range(height):
-        for x in range(width):
-            if region.extra[y, x] < UNKNOWN:
-                shown[number] = region.data[y, x] - region.extra[y, x]
-                least = min(least, region.extra[y, x])
-                number += 1
-    if number == 0:
-        return 0.0
-    ordered = np.sort(shown[:number])
-    return max(ordered[int(_DARK * number)], 0.1 - least)
+    darkest, least = np.inf, np.float64(UNKNOWN)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            shown, number = 0.0, 0
+            for v in range(y - 1, y + 2):
+                for u in range(x - 1, x + 2):
+                    if region.extra[v, u] < UNKNOWN:
+                        shown += region.data[v, u] - region.extra[v, u]
+                        least = min(least, region.extra[v, u])
+                        number += 1
+            if number > _PIXELS_EACH and shown / number < darkest:
+                darkest = shown / number
+    return max(darkest, 0.1 - least) if darkest < np.inf else 0.0
 
 
 @device
@@ -235,7 +231,6 @@ def _expect_photons(region: Any, count: int, background: Any, aspect: Any) -> No
     span_x, span_y = 2 * math.ceil(3 * s) + 1, 2 * math.ceil(3 * s * aspect) + 1
     along_x, along_y = np.zeros((count, span_x)), np.zeros((count, span_y))
     for k in range(count):
-        region.n[k] = 1.0
         for i in range(span_x):
             along_x[k, i] = _share(i - span_x // 2 + round(region.x[k]) - region.x[k], s)
         for i in range(span_y):
@@ -244,27 +239,38 @@ def _expect_photons(region: Any, count: int, background: Any, aspect: Any) -> No
     for k in range(count):
         region.n[k] = _brightest(region, k, background) * 2 * math.pi * s * s * aspect
     for _ in range(_EXPECTATIONS):
-        light[:] = background
+        for y in range(height):
+            for x in range(width):
+                light[y, x] = background
         for k in range(count):
-            for i in range(span_y):
-                y = round(region.y[k]) + i - span_y // 2
-                if 0 <= y < height:
-                    for j in range(span_x):
-                        x = round(region.x[k]) + j - span_x // 2
-                        if 0 <= x < width:
-                            light[y, x] += region.n[k] * along_y[k, i] * along_x[k, j]
+            _spread_light(region, k, along_x[k], along_y[k], light)
         for k in range(count):
-            seen, total = 0.0, 1e-9
-            for i in range(span_y):
-                y = round(region.y[k]) + i - span_y // 2
-                if 0 <= y < height:
-                    for j in range(span_x):
-                        x = round(region.x[k]) + j - span_x // 2
-                        if 0 <= x < width and region.extra[y, x] < UNKNOWN:
-                            share = along_y[k, i] * along_x[k, j]
-                            seen += share * region.data[y, x] / max(region.extra[y, x] + light[y, x], 0.01)
-                            total += share
-            region.n[k] = max(region.n[k] * seen / total, 2.0)
+            region.n[k] = max(region.n[k] * _missing(region, k, along_x[k], along_y[k], light), 2.0)
+
+
+@device
+def _spread_light(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -> None:
+    height, width = region.data.shape
+    y0, x0 = round(region.y[k]) - len(along_y) // 2, round(region.x[k]) - len(along_x) // 2
+    for y in range(max(y0, 0), min(y0 + len(along_y), height)):
+        part = region.n[k] * along_y[y - y0]
+        for x in range(max(x0, 0), min(x0 + len(along_x), width)):
+            light[y, x] += part * along_x[x - x0]
+
+
+@device
+def _missing(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -> Any:
+    """The mean of x/μ over the light of emitter k."""
+    height, width = region.data.shape
+    y0, x0 = round(region.y[k]) - len(along_y) // 2, round(region.x[k]) - len(along_x) // 2
+    seen, total = 0.0, 1e-9
+    for y in range(max(y0, 0), min(y0 + len(along_y), height)):
+        for x in range(max(x0, 0), min(x0 + len(along_x), width)):
+            if region.extra[y, x] < UNKNOWN:
+                share = along_y[y - y0] * along_x[x - x0]
+                seen += share * region.data[y, x] / max(region.extra[y, x] + light[y, x], 0.01)
+                total += share
+    return seen / total
 
 
 @device
@@ -286,12 +292,12 @@ def _fit_region(
     region: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any, total: int
 ) -> int:
     """All windows of a region, round after round."""
-    height, width = region.data.shape
+    height, width = np.int64(region.data.shape[0]), np.int64(region.data.shape[1])
     whole = height <= cut.whole and width <= cut.whole
     step = max(height, width) if whole else cut.core
     rounds = 1 if whole else GROWING + 1
     for sweep in range(rounds):
-        number = 0
+        number = np.int64(0)
         grow, last = whole or sweep < GROWING, sweep == rounds - 1
         for y in range(0, height, step):
             for x in range(0, width, step):
@@ -352,7 +358,9 @@ def _is_in(region: Any, j: int, box: Any) -> bool:
 @device
 def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: Any, trial: Any) -> int:
     """List the emitters of a window, those of its core first, and add the light of the others; gives their number."""
-    count = 0
+    count = np.int64(0)
+    while _own(region, core) > most:
+        _drop_dimmest(region, core)
     for own in (True, False):
         for j in range(region.count[0]):
             if region.alive[j] and _is_in(region, j, core) == own:
@@ -362,11 +370,28 @@ def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: A
                     trial.theta[i + N] = region.n[j]
                     trial.index[count] = j
                     count += 1
-                elif own:
-                    region.alive[j] = False
                 else:
                     _add_light(region, j, box, aspect, window)
     return count
+
+
+@device
+def _own(region: Any, core: Any) -> int:
+    """Number of emitters in a core."""
+    number = 0
+    for j in range(region.count[0]):
+        if region.alive[j] and _is_in(region, j, core):
+            number += 1
+    return number
+
+
+@device
+def _drop_dimmest(region: Any, core: Any) -> None:
+    dimmest, least = -1, np.inf
+    for j in range(region.count[0]):
+        if region.alive[j] and _is_in(region, j, core) and region.n[j] < least:
+            dimmest, least = j, region.n[j]
+    region.alive[dimmest] = False
 
 
 @device
@@ -411,7 +436,8 @@ def _give(
     """Write the emitters of a core out."""
     for k in range(count):
         i = FIRST + EACH * k
-        if trial.index[k] >= 0 and _is_in(region, trial.index[k], core):
+        shines = trial.theta[i + N] > LEAST_PHOTONS
+        if shines and trial.index[k] >= 0 and _is_in(region, trial.index[k], core):
             if total < len(found.frame):
                 out = found.values[total]
                 out[0], out[1] = trial.theta[i + Y] + box[0], trial.theta[i + X] + box[1]

@@ -128,6 +128,17 @@ class SeriesEvent(Message):
     time: float
 
 
+class CalibrationFile(Message):
+    """What a small calibration file under the roots holds: a shift field, a list of them, or width curves.
+
+    `digest` identifies it, whatever the file's white space and notes.
+    """
+
+    path: Text
+    value: Any
+    digest: Text
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +241,7 @@ class PreviewRow(Message):
     sigma_px: float | None
     photons: float | None
     error_x_nm: float | None
+    z_nm: float | None = None
     status: int
 
 
@@ -243,8 +255,18 @@ class PreviewFrame(Message):
     rows: list[PreviewRow] = []
 
 
+class ChannelBox(Message):
+    """The part of a frame that a channel of a beam splitter shows, half open [px]; positions are those of the first channel."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    flipped: bool
+
+
 class Preview(Message):
-    """The reply to a Test."""
+    """The reply to a Test; `channels` is empty for a fit of one channel."""
 
     job_id: Text
     series: Text
@@ -252,6 +274,7 @@ class Preview(Message):
     analysis: dict[str, Any]
     seconds: float
     frames: list[PreviewFrame]
+    channels: list[ChannelBox] = []
     notes: list[str] = []
 
 
@@ -342,7 +365,7 @@ class Leases(Message):
 class JobSpec(Message):
     """All that a worker must know of a job; it never changes, so it is fetched once.
 
-    `maps` holds the fingerprint of each camera map at the time of the submit, by the name of its setting.
+    `maps` holds the fingerprint of each camera map and calibration at the time of the submit, by the name of its setting.
     """
 
     job_id: Text

@@ -64,6 +64,15 @@ def normalised_url(text: str, *, role: str = "scheduler") -> str:
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
+CALIBRATION_BYTES = 16 << 20
+"""Of a reply with a calibration, which is larger than its file by how numbers are written."""
+
+
+def calibration_route(path: str) -> str:
+    """Return the route of a calibration on a data server."""
+    return f"/api/v1/calibrations/{quote(path, safe='/')}"
+
+
 def series_route(path: str, tail: str = "") -> str:
     """Return the route of a series of the data server, its name quoted."""
     return f"/api/v1/series/{quote(path, safe='/')}{tail}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fitting import mle, wls
+from fitting.calibrated import SigmaCurves
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
+from fitting.poisson import UNKNOWN
 from fitting.rois import fill_blanks, pack
 
 FloatArray = npt.NDArray[np.float32]
@@ -35,18 +38,28 @@ class Estimates(NamedTuple):
 
 
 ESTIMATORS = {
-    "mle": Estimator(mle.fit_blocks, mle.PARAMETERS, mle.COVARIANCES, mle.UNKNOWN),
+    "mle": Estimator(mle.fit_blocks, mle.PARAMETERS, mle.COVARIANCES, UNKNOWN),
     "wls": Estimator(wls.fit_blocks, wls.PARAMETERS, wls.COVARIANCES, np.float32(0.0)),
 }
 
 _TOGETHER = 2048  # ROIs packed and fitted at a time: they stay in the processor's cache
 _NAMES = ("x_px", "y_px", "photons", "background", "sigma_px")
-FIT_DTYPE = np.dtype(
-    [(name, "<f4") for name in _NAMES]
-    + [(f"{name}_err", "<f4") for name in _NAMES]
-    + [("log_likelihood", "<f4"), ("iterations", "<i4"), ("status", "<i4")]
-)
+
+
+def _row_dtype(names: tuple[str, ...]) -> np.dtype[np.void]:
+    return np.dtype(
+        [(name, "<f4") for name in names]
+        + [(f"{name}_err", "<f4") for name in names]
+        + [("log_likelihood", "<f4"), ("iterations", "<i4"), ("status", "<i4")]
+    )
+
+
+FIT_DTYPE = _row_dtype(_NAMES)
 """A row of `fit_rois`; `status` is a `fitting.localisations.ResultCode`."""
+ELLIPTIC_DTYPE = _row_dtype((*_NAMES, "sigma_y_px"))
+"""A row of the elliptic model: `sigma_px` is the width along x."""
+ASTIGMATIC_DTYPE = _row_dtype((*_NAMES, "sigma_y_px", "z_nm"))
+"""A row of the astigmatic model: the widths and their errors are those that follow from z."""
 
 
 def estimate(
@@ -111,7 +124,7 @@ def fit_rois(
     estimator: str = "mle",
     variance: npt.ArrayLike | None = None,
     background: npt.ArrayLike | None = None,
-    **options: float,
+    **options: Any,
 ) -> npt.NDArray[np.void]:
     """Fit one molecule in each ROI.
 
@@ -119,22 +132,25 @@ def fit_rois(
     ----------
     rois : (k, s, s) array
         Photo-electrons, indexed [roi, y, x]; NaN for a pixel that does not count.
-    model : {"gaussian"}
-        PSF: a round Gaussian of free width.
+    model : {"gaussian", "elliptic", "astigmatic"}
+        PSF: a Gaussian of one free width, of two along the axes, or of two that depend on z.
     estimator : {"mle", "wls"}
-        Maximum likelihood of the pixel-integrated PSF, or least squares as PYME's.
+        Maximum likelihood of the pixel-integrated PSF, or least squares as PYME's, for the round Gaussian only.
     variance : array, optional
         Read-noise variance [e⁻²], a number or an array that broadcasts to the ROIs; infinite for a dead pixel.
     background : array, optional
         Known background [e⁻], likewise; the fitted background is what is left over.
     sigma_px : float, optional
-        Width of the PSF at the start [px]; by default that for which the ROI is a good size.
+        Width of the PSF at the start [px]; by default that for which the ROI is a good size. Not for "astigmatic".
+    curves : fitting.calibrated.SigmaCurves, pixel_nm : float
+        Widths against z, and the pixel size [nm]: for "astigmatic", which needs both.
 
     Returns
     -------
     (k,) structured array
         x_px, y_px [px] from the centre of pixel [0, 0], photons [e⁻], background [e⁻/px], sigma_px [px]; each with its standard error
         (NaN if unknown); log_likelihood, relative to that of a model which equals the data; iterations; status (a ResultCode).
+        "elliptic" adds sigma_y_px, "astigmatic" sigma_y_px and z_nm.
 
     Raises
     ------
@@ -146,30 +162,61 @@ def fit_rois(
     sigma_px = _options(model, estimator, options)
     images, noise, known = _images(rois, variance, background)
     number, side = images.shape[:2]
-    table = np.zeros(number, FIT_DTYPE)
+    width_px = sigma_px or max(side / 5.4, 0.6)
+    fit = _ModelFit.of(model, estimator, width_px, options)
+    table = np.zeros(number, fit.dtype)
     data, extra = np.empty((2, min(_TOGETHER, -(-number // LANES) * LANES) * side * side), np.float32)
     for first in range(0, number, _TOGETHER):
         part = min(_TOGETHER, number - first)
         pack(images, noise, known, estimator == "wls", first, part, data, extra)
-        found = estimate(estimator, data, extra, part, side, sigma_px or max(side / 5.4, 0.6))
-        _fill_table(table[first : first + part], found, estimator, (side - 1) / 2)
+        fit.fill(data, extra, part, side, table[first : first + part])
     return table
 
 
-def _options(model: str, estimator: str, options: dict[str, float]) -> float | None:
-    if model != "gaussian":
-        raise InvalidSettings("model", f"there is no model {model!r}; there is gaussian")
+class _ModelFit(NamedTuple):
+    """How `fit_rois` fits packed ROIs: the dtype of its rows, and what fills them from (data, extra, number, side, rows)."""
+
+    dtype: np.dtype[np.void]
+    fill: Callable[[FloatArray, FloatArray, int, int, npt.NDArray[np.void]], None]
+
+    @classmethod
+    def of(cls, model: str, estimator: str, width_px: float, options: dict[str, Any]) -> _ModelFit:
+        """The fit of a model."""
+        if model == "gaussian":
+            return cls(FIT_DTYPE, partial(_fill_round, estimator, width_px))
+        if model == "elliptic":
+            return cls(ELLIPTIC_DTYPE, partial(_fill_elliptic, width_px))
+        return cls(ASTIGMATIC_DTYPE, partial(_fill_astigmatic, options["curves"], float(options["pixel_nm"])))
+
+
+_OPTIONS = {"gaussian": ("sigma_px",), "elliptic": ("sigma_px",), "astigmatic": ("curves", "pixel_nm")}
+
+
+def _options(model: str, estimator: str, options: dict[str, Any]) -> float | None:
+    if model not in _OPTIONS:
+        raise InvalidSettings("model", f"there is no model {model!r}; there are {', '.join(_OPTIONS)}")
     if estimator not in ESTIMATORS:
         raise InvalidSettings(
             "estimator", f"there is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}"
         )
-    unknown = [name for name in options if name != "sigma_px"]
+    if model != "gaussian" and estimator != "mle":
+        raise InvalidSettings("estimator", f"must be mle for the model {model}, not {estimator}")
+    unknown = [name for name in options if name not in _OPTIONS[model]]
     if unknown:
-        raise InvalidSettings(unknown[0], "unknown option; there is sigma_px")
-    sigma_px = options.get("sigma_px")
+        raise InvalidSettings(unknown[0], f"unknown option; there is {' and '.join(_OPTIONS[model])}")
+    if model == "astigmatic":
+        _check_curves(options.get("curves"), options.get("pixel_nm"))
+    sigma_px: float | None = options.get("sigma_px")
     if sigma_px is not None and not 0.1 <= sigma_px <= 50:
         raise InvalidSettings("sigma_px", f"must be from 0.1 to 50 px, not {sigma_px}")
     return sigma_px
+
+
+def _check_curves(curves: object, pixel_nm: object) -> None:
+    if not isinstance(curves, SigmaCurves):
+        raise InvalidSettings("curves", "needs SigmaCurves, the widths against z")
+    if not isinstance(pixel_nm, int | float) or not 1 <= pixel_nm <= 10_000:
+        raise InvalidSettings("pixel_nm", f"must be from 1 to 10000 nm, not {pixel_nm}")
 
 
 def _images(
@@ -196,17 +243,73 @@ def _images(
     return whole, noise, known
 
 
-def _fill_table(table: npt.NDArray[np.void], found: Estimates, estimator: str, middle: float) -> None:
+def _fill_round(
+    estimator: str,
+    width_px: float,
+    data: FloatArray,
+    extra: FloatArray,
+    number: int,
+    side: int,
+    rows: npt.NDArray[np.void],
+) -> None:
+    found = estimate(estimator, data, extra, number, side, width_px)
     values: npt.NDArray[np.floating] = found.theta
     variances: npt.NDArray[np.floating] = found.covariance
     if estimator == "wls":
         values, variances = photons_from(found)
     for k, name in enumerate(_NAMES):
-        table[name] = values[:, k] + (middle if name in ("x_px", "y_px") else 0)
-        table[f"{name}_err"] = np.sqrt(variances[:, k])
-    table["log_likelihood"] = -0.5 * found.quality[:, 0]
-    table["iterations"] = found.quality[:, 2]
-    table["status"] = found.quality[:, 3]
+        rows[name] = values[:, k]
+        rows[f"{name}_err"] = np.sqrt(variances[:, k])
+    _fill_rest(rows, found.quality, side)
+
+
+def _fill_elliptic(
+    width_px: float, data: FloatArray, extra: FloatArray, number: int, side: int, rows: npt.NDArray[np.void]
+) -> None:
+    from fitting.linked import EllipticPsf, Link, estimate_linked
+
+    psf = EllipticPsf(width_px)
+    found = estimate_linked(psf, Link(), data[None], extra[None], number, side, np.zeros((number, 1, 2)))
+    _fill_named(rows, found, ("x_px", "y_px", "sigma_px", "sigma_y_px", "photons", "background"))
+    _fill_rest(rows, found.quality, side)
+
+
+def _fill_astigmatic(
+    curves: SigmaCurves,
+    pixel_nm: float,
+    data: FloatArray,
+    extra: FloatArray,
+    number: int,
+    side: int,
+    rows: npt.NDArray[np.void],
+) -> None:
+    from fitting.linked import AstigmaticPsf, Link, estimate_linked
+    from fitting.widths import widths_at
+
+    psf = AstigmaticPsf.from_curves(curves, pixel_nm)
+    found = estimate_linked(psf, Link(), data[None], extra[None], number, side, np.zeros((number, 1, 2)))
+    _fill_named(rows, found, ("x_px", "y_px", "z_nm", "photons", "background"))
+    for name, (width_nm, slope) in zip(
+        ("sigma_px", "sigma_y_px"), widths_at(rows["z_nm"], curves), strict=True
+    ):
+        rows[name] = width_nm / pixel_nm
+        rows[f"{name}_err"] = abs(slope) / pixel_nm * rows["z_nm_err"]
+    _fill_rest(rows, found.quality, side)
+
+
+def _fill_named(rows: npt.NDArray[np.void], found: Any, names: tuple[str, ...]) -> None:
+    for k, name in enumerate(names):
+        rows[name] = found.theta[:, k]
+        rows[f"{name}_err"] = np.sqrt(found.covariance[:, k, k])
+
+
+def _fill_rest(rows: npt.NDArray[np.void], quality: FloatArray, side: int) -> None:
+    """What every model has; and positions from the centre of pixel [0, 0]."""
+    rows["x_px"] += (side - 1) / 2
+    rows["y_px"] += (side - 1) / 2
+    rows["log_likelihood"] = -0.5 * quality[:, 0]
+    rows["iterations"] = quality[:, 2]
+    rows["status"] = quality[:, 3]
 
 
 def photons_from(found: Estimates) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

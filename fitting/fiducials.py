@@ -125,4 +125,5 @@ def _cut_marker(
     frame: Any, law: Any, weighted: bool, y: int, x: int, side: int, data: Any, extra: Any, index: int
 ) -> None:
     level = np.zeros((1, 1), np.float32)
-    cut(frame, level, np.float32(0.0), law, False, weighted, y, x, side, data, extra, index)
+    sign, bounds = np.ones(2, np.int64), np.array((0, frame.shape[0], 0, frame.shape[1]))
+    cut(frame, level, np.float32(0.0), law, False, weighted, y, x, sign, bounds, side, data, extra, index)

@@ -1,6 +1,7 @@
 """How every compiled function of this package is compiled.
 
-``device`` marks a small function that is inlined into others; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
+``device`` marks a small function that is inlined into others; ``provides`` one of several, of which the type of the first argument
+chooses while a kernel is compiled; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
 disk. Numba notices a change of the file that holds an entry, but not of the files it inlines, so the folder of the
 kept code carries a digest of the package's source: an upgraded package never runs stale code.
 """
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.extending import overload
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_BORROWING: dict[str, Any] = {**_OPTIONS, "_nrt": False}
 
 
 def _source_digest() -> str:
@@ -33,6 +36,31 @@ def device(function: _Function) -> _Function:
     """Compile a function that kernels inline."""
     compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
     return compiled
+
+
+def borrower(function: _Function) -> _Function:
+    """Compile a function that kernels inline and that allocates nothing.
+
+    References to arrays in tuples that it takes apart are not counted then, which would take longer than the small sums it makes.
+    """
+    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_BORROWING)(function)
+    return compiled
+
+
+def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function], _Function]:
+    """Make the function what `operation` does in kernels where its first argument is a `kind`, a NamedTuple.
+
+    It must not allocate; see `borrower`.
+    """
+
+    def register(function: _Function) -> _Function:
+        def choose(first: Any, *_: Any) -> _Function | None:
+            return function if getattr(first, "instance_class", None) is kind else None
+
+        overload(operation, jit_options=_BORROWING, strict=False)(choose)
+        return function
+
+    return register
 
 
 def kernel(function: _Function) -> _Function:

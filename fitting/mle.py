@@ -25,8 +25,24 @@ import numpy as np
 
 from fitting.kernel import device, kernel
 from fitting.lanes import LANES, absolute, lane_bits, load, select, splat, store
-from fitting.localisations import ResultCode
 from fitting.normal import factorise, inverse_diagonal, substitute
+from fitting.poisson import (
+    CLOSE,
+    CONVERGED,
+    DAMPED_FROM,
+    DEGENERATE,
+    ITERATION_LIMIT,
+    ITERATIONS,
+    LEAST_MEAN,
+    LEAST_PHOTONS,
+    LEAST_WIDTH,
+    LEFT_ROI,
+    UNKNOWN,
+    at_least,
+    expected_deviance,
+    moments,
+    within,
+)
 from fitting.psf import axis_factors, logarithm
 
 PARAMETERS = 5
@@ -35,20 +51,6 @@ COVARIANCES = 6
 """The variances of the five, then the covariance of N and s."""
 QUALITY = 4
 """deviance, deviance over its expectation, iterations, result code."""
-UNKNOWN = np.float32(2.0**100)
-"""`data` and `extra` of a pixel that says nothing: a variance without bound, at which x/μ is exactly 1."""
-
-ITERATIONS = 40
-_CLOSE = 1e-4  # g·H⁻¹g: a hundredth of a standard error, before the last step
-_LEAST_MEAN = 1e-2  # [e⁻], keeps x/μ finite where the background is none
-_LEAST_PHOTONS = 1.0
-_LEAST_WIDTH = 0.25  # [px]
-_DAMPED_FROM = 8  # a pair of emitters in one ROI makes full steps swing
-
-_CONVERGED = float(ResultCode.CONVERGED)
-_ITERATION_LIMIT = float(ResultCode.ITERATION_LIMIT)
-_LEFT_ROI = float(ResultCode.LEFT_ROI)
-_DEGENERATE = float(ResultCode.DEGENERATE)
 
 
 @kernel
@@ -86,7 +88,8 @@ def fit_blocks(
     fy, gy, sy = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
     for block in range(blocks):
         first = block * side * row
-        start, least_b, pixels = _start(data, extra, first, side, np.float32(width_px))
+        (x, y, n, b), least_b, pixels = moments(data, extra, first, side)
+        start = (x, y, n, b, splat(np.float32(width_px)))
         found, code, iterations, bound = _climb(
             data, extra, first, side, start, least_b, pixels, np.float32(aspect), fx, gx, sx, fy, gy, sy
         )
@@ -104,52 +107,10 @@ def fit_blocks(
         store(
             quality,
             to + LANES,
-            deviance / _at_least(expected - expected * (PARAMETERS / _at_least(pixels, 6.0)), 1.0),
+            deviance / at_least(expected - expected * (PARAMETERS / at_least(pixels, 6.0)), 1.0),
         )
         store(quality, to + 2 * LANES, iterations)
         store(quality, to + 3 * LANES, code)
-
-
-@device
-def _at_least(value: Any, bound: Any) -> Any:
-    return select(value > bound, value, bound)
-
-
-@device
-def _within(value: Any, bound: Any) -> Any:
-    return select(value > bound, bound, select(value < -bound, -bound, value))
-
-
-@device
-def _start(data: Any, extra: Any, first: int, side: int, width: Any) -> Any:
-    """Moments: background from the ROI's border, photons and centroid from the rest."""
-    zero = splat(0.0)
-    border, on_border, pixels, least = zero, zero, zero, splat(UNKNOWN)
-    for j in range(side):
-        for i in range(side):
-            at = first + (j * side + i) * LANES
-            c = load(extra, at)
-            known = c < UNKNOWN
-            pixels = pixels + select(known, 1.0, 0.0)
-            least = select(c < least, c, least)
-            if i == 0 or j == 0 or i == side - 1 or j == side - 1:
-                border = border + select(known, load(data, at) - c, 0.0)
-                on_border = on_border + select(known, 1.0, 0.0)
-    b = border / _at_least(on_border, 1.0)
-    n, along_x, along_y = zero, zero, zero
-    half = np.float32(side - 1) * np.float32(0.5)
-    for j in range(side):
-        for i in range(side):
-            at = first + (j * side + i) * LANES
-            c = load(extra, at)
-            v = select(c < UNKNOWN, load(data, at) - c - b, 0.0)
-            n = n + v
-            along_x = along_x + v * (np.float32(i) - half)
-            along_y = along_y + v * (np.float32(j) - half)
-    n = _at_least(n, 10.0)
-    least_b = _LEAST_MEAN - least
-    theta = (_within(along_x / n, 1.0), _within(along_y / n, 1.0), n, _at_least(b, least_b), splat(width))
-    return theta, least_b, pixels
 
 
 @device
@@ -162,7 +123,7 @@ def _climb(
     half = np.float32(side) * np.float32(0.5)
     zero = splat(0.0)
     v0, v1, v2, v3, v4, v5 = zero, zero, zero, zero, zero, zero
-    code = select(pixels < PARAMETERS + 1.0, _DEGENERATE, zero)
+    code = select(pixels < PARAMETERS + 1.0, DEGENERATE, zero)
     active = code < 0.5
     iterations = zero
     scale = np.float32(1.0)
@@ -176,36 +137,36 @@ def _climb(
         g0, g1, g2, g3, g4 = gradient
         d0, d1, d2, d3, d4 = d
         distance = g0 * d0 + g1 * d1 + g2 * d2 + g3 * d3 + g4 * d4
-        if step >= _DAMPED_FROM:
-            scale = np.float32(0.5) if step < 2 * _DAMPED_FROM else np.float32(0.25)
+        if step >= DAMPED_FROM:
+            scale = np.float32(0.5) if step < 2 * DAMPED_FROM else np.float32(0.25)
         u0, u1, u2, u3, u4, u5 = inverse_diagonal(pivots, lower)
         v0, v1 = select(active, u0 / (n * n), v0), select(active, u1 / (n * n), v1)
         v2, v3, v4 = select(active, u2, v2), select(active, u3, v3), select(active, u4 / (n * n), v4)
         v5 = select(active, u5 / n, v5)
         jump = s * 0.7
-        x = select(active, x + _within(d0 / n * scale, jump), x)
-        y = select(active, y + _within(d1 / n * scale, jump), y)
-        s = select(active, s + _within(d4 / n * scale, s * 0.3), s)
-        n = select(active, _at_least(_at_least(n + d2 * scale, n * 0.3), _LEAST_PHOTONS), n)
-        b = select(active, _at_least(b + d3 * scale, least_b), b)
+        x = select(active, x + within(d0 / n * scale, jump), x)
+        y = select(active, y + within(d1 / n * scale, jump), y)
+        s = select(active, s + within(d4 / n * scale, s * 0.3), s)
+        n = select(active, at_least(at_least(n + d2 * scale, n * 0.3), LEAST_PHOTONS), n)
+        b = select(active, at_least(b + d3 * scale, least_b), b)
         iterations = iterations + select(active, 1.0, 0.0)
         away = (absolute(x) > half + 0.5) | (absolute(y) > half + 0.5)
-        lost = (s <= _LEAST_WIDTH) | (s > 2.0 * half) | ~(absolute(distance) < 1e20)
-        arrived = absolute(distance) < _CLOSE
+        lost = (s <= LEAST_WIDTH) | (s > 2.0 * half) | ~(absolute(distance) < 1e20)
+        arrived = absolute(distance) < CLOSE
         ended = select(
             lost,
-            _DEGENERATE,
+            DEGENERATE,
             select(
                 away,
-                _LEFT_ROI,
-                select(arrived, select(good & (n > _LEAST_PHOTONS), _CONVERGED, _DEGENERATE), 0.0),
+                LEFT_ROI,
+                select(arrived, select(good & (n > LEAST_PHOTONS), CONVERGED, DEGENERATE), 0.0),
             ),
         )
         code = select(active, ended, code)
         active = code < 0.5
         if lane_bits(active) == 0:
             break
-    code = select(active, _ITERATION_LIMIT, code)
+    code = select(active, ITERATION_LIMIT, code)
     return (x, y, n, b, s), code, iterations, (v0, v1, v2, v3, v4, v5)
 
 
@@ -262,7 +223,7 @@ def _normal_equations(
         PP, PG, PS, GG, GS, SS = z, z, z, z, z, z
         for i in range(side):
             p, g, s = load(fx, i * LANES), load(gx, i * LANES), load(sx, i * LANES)
-            mu = _at_least(height * p + (load(extra, at + i * LANES) + b), _LEAST_MEAN)
+            mu = at_least(height * p + (load(extra, at + i * LANES) + b), LEAST_MEAN)
             w = 1.0 / mu
             r = load(data, at + i * LANES) * w - 1.0
             R, RP, RG, RS = R + r, RP + r * p, RG + r * g, RS + r * s
@@ -295,25 +256,8 @@ def _deviance(data: Any, extra: Any, first: int, side: int, n: Any, b: Any, fx: 
         height = n * load(fy, j * LANES)
         at = first + j * side * LANES
         for i in range(side):
-            mu = _at_least(height * load(fx, i * LANES) + (load(extra, at + i * LANES) + b), _LEAST_MEAN)
+            mu = at_least(height * load(fx, i * LANES) + (load(extra, at + i * LANES) + b), LEAST_MEAN)
             x = load(data, at + i * LANES)
-            total = total + (mu - x + x * logarithm(_at_least(x / mu, 1e-30)))
-            expected = expected + select(mu < UNKNOWN, _expected_deviance(mu), 0.0)
+            total = total + (mu - x + x * logarithm(at_least(x / mu, 1e-30)))
+            expected = expected + select(mu < UNKNOWN, expected_deviance(mu), 0.0)
     return total * 2.0, expected
-
-
-@device
-def _expected_deviance(mu: Any) -> Any:
-    """Mean deviance of one Poisson count: 1 + 1/6μ + 1/6μ² from μ = 5 on, below a polynomial in μ/(1 + μ) (to 0.1 %)."""
-    inverse = 1.0 / mu
-    sixth = inverse * (1.0 / 6.0)
-    u = 1.0 / (inverse + 1.0)
-    p = u * -106.540126 + 431.920577
-    p = p * u + -733.066777
-    p = p * u + 682.142874
-    p = p * u + -381.247462
-    p = p * u + 132.228785
-    p = p * u + -31.3179789
-    p = p * u + 6.83710860
-    p = p * u + 0.0352790497
-    return select(mu > 5.0, sixth + sixth * inverse + 1.0, p)

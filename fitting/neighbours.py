@@ -29,7 +29,8 @@ from fitting.estimators import Estimates, estimate
 from fitting.kernel import device, kernel
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
-from fitting.mle import PARAMETERS, UNKNOWN
+from fitting.mle import PARAMETERS
+from fitting.poisson import UNKNOWN
 from fitting.rois import RoiBuffer
 
 SWEEPS = 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,9 +49,10 @@ class ShiftField:
     def from_dict(cls, data: Mapping[str, object]) -> ShiftField:
         """Read it from what `to_dict` gave."""
         try:
-            x, y = data["centre_nm"]  # type: ignore[misc]
+            given: Any = data["centre_nm"]
             dx, dy = (np.atleast_2d(np.asarray(data[name], np.float64)) for name in ("dx_nm", "dy_nm"))
             scale = float(data["scale_nm"])  # type: ignore[arg-type]
+            x, y = given
             centre = float(x), float(y)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidSettings("shifts", f"is no polynomial shift field: {error}") from error

@@ -16,7 +16,7 @@ from cluster.dataserver.responses import FramesResponse, frame_png
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
-from cluster.protocol import Identity, SeriesEvent, SeriesFacts, SeriesListing
+from cluster.protocol import CalibrationFile, Identity, SeriesEvent, SeriesFacts, SeriesListing
 
 _READING_THREADS: Final = 8
 _BYTES_IN_FLIGHT: Final = 256 << 20
@@ -90,6 +90,12 @@ async def list_series(
 ) -> SeriesListing:
     """List the folders and series in a folder."""
     return await reading(reading.store.listing, under)
+
+
+@_router.get("/calibrations/{path:path}")
+async def get_calibration(path: SeriesPath, reading: ReadingDep) -> CalibrationFile:
+    """Return a shift field or width curves."""
+    return await reading(reading.store.calibration, path)
 
 
 @_router.get("/series/{path:path}/frames")

@@ -65,8 +65,8 @@ class Roots:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
-    def file(self, path: str) -> Path:
-        """Return the file of this name.
+    def file(self, path: str, what: str = "series") -> Path:
+        """Return the file of this name; `what` it should be is for the message.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class Roots:
             for candidate in self._candidates(segments):
                 if candidate.is_file():
                     return candidate
-        raise NotFound(f"there is no series {path!r} under {self._said()}", path=path)
+        raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path)
 
     def folders(self, under: str) -> list[tuple[Path, Path]]:
         """Return (root, folder) for each root that has this folder; raises as `file` does."""

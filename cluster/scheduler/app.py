@@ -45,7 +45,7 @@ from cluster.protocol import (
 from cluster.scheduler import pictures
 from cluster.scheduler.pages import install_documentation
 from cluster.scheduler.service import Service
-from cluster.scheduler.sheets import FIT_INFOS
+from cluster.scheduler.sheets import fit_infos
 
 VIEWER = Depends(require("viewer", "submitter"))
 SUBMITTER = Depends(require("submitter"))
@@ -168,7 +168,7 @@ async def preview(request: PreviewRequest, scheduler: Scheduler) -> Preview:
 @jobs.get("/fits", dependencies=[VIEWER])
 async def list_fits() -> list[FitInfo]:
     """List the types of fit with the JSON schemas of their settings."""
-    return FIT_INFOS
+    return fit_infos()
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------

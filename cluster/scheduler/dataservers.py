@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from cluster.arrays import decode_frames
 from cluster.errors import ClusterError, Conflict, Invalid, NotFound, TransientError, Unavailable
-from cluster.protocol import DataServerInfo, SeriesEvent, SeriesFacts
-from cluster.transport import Link, linked, series_route
+from cluster.protocol import CalibrationFile, DataServerInfo, SeriesEvent, SeriesFacts
+from cluster.transport import CALIBRATION_BYTES, Link, calibration_route, linked, series_route
 
 T = TypeVar("T")
 _FORGET_S: Final = 3600.0
@@ -43,6 +43,10 @@ class SeriesSource(Protocol):
 
     async def events(self, located: Located) -> list[SeriesEvent]:
         """Return the acquisition events of a series."""
+        ...
+
+    async def calibration(self, path: str) -> CalibrationFile:
+        """Return a shift field or width curves; raises as `locate`."""
         ...
 
 
@@ -127,6 +131,20 @@ class RemoteSeries:
             return _EVENTS.validate_json((await link.request("GET", route)).content)
 
         return await self._of_any(located.servers, fetch)
+
+    async def calibration(self, path: str) -> CalibrationFile:
+        """Ask every data server; the first that has the file says what it holds."""
+        problems: list[ClusterError] = []
+
+        async def fetch(link: Link) -> CalibrationFile:
+            return await link.get(calibration_route(path), CalibrationFile, limit_bytes=CALIBRATION_BYTES)
+
+        for server in self._servers.present():
+            try:
+                return await self._of_one(server, fetch)
+            except ClusterError as error:
+                problems.append(error)
+        raise _worst(problems, path)
 
     async def _facts(self, server: DataServerInfo, series: str) -> SeriesFacts:
         async def fetch(link: Link) -> SeriesFacts:

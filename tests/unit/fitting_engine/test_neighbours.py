@@ -10,8 +10,8 @@ import pytest
 from fitting import analyse, fits
 from fitting.estimators import estimate
 from fitting.lanes import LANES
-from fitting.mle import UNKNOWN
 from fitting.neighbours import compose, fit_with_neighbours, list_neighbours
+from fitting.poisson import UNKNOWN
 from fitting.rois import RoiBuffer
 
 SETTINGS = {"background": None, "psf_sigma_nm": 130.0}

@@ -19,19 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.kernel import device
-from fitting.lanes import LANES, load, splat, store
+from fitting.kernel import borrower
+from fitting.lanes import LANES, load, splat, store, total
 from fitting.localisations import ResultCode
-from fitting.mle import UNKNOWN
-from fitting.mle import _expected_deviance as expected_deviance
+from fitting.poisson import LEAST_MEAN, LEAST_PHOTONS, LEAST_WIDTH, UNKNOWN, expected_deviance
 
 WIDTH, BACKGROUND, FIRST, EACH = 0, 1, 2, 3
 """Where s, b and the first emitter stand in the vector, and the length of an emitter."""
 X, Y, N = 0, 1, 2
-LEAST_PHOTONS = 1.0
 
-_LEAST_MEAN = 1e-2
-_LEAST_WIDTH = 0.25
 _REACH = 5.0  # [sigma] beyond which an emitter gives less than a photon in a million
 _BEYOND = 1.0  # [px] from the outermost pixels' centres that an emitter may lie outside a window
 _FULL_STEP = 1e-3  # a diagonal that is heavier by less is not heavier
@@ -51,7 +47,7 @@ class Window(NamedTuple):
     across, across_shift, across_widen (emitters stride,) float32: E, dE/dx, dE/ds of each column; down, down_shift, down_widen
     (emitters, side): the same of each row; reach (emitters, 2) int64: rows from and to which an emitter shines.
     surplus, weight (side stride,) float32: x/μ - 1 and 1/μ, 0 where unknown; mean (side, side): μ; all of the last evaluation.
-    slopes (p side stride,) float32: dμ/dθ; scaled (side stride,): one of them over μ; sums (16,): lanes to be added up.
+    slopes (p side stride,) float32: dμ/dθ; scaled (side stride,): one of them over μ; light (side,).
     gradient, other_gradient, step, trial (p,); fisher, other_fisher, lower (p, p); row (side + 16,) float32; stride: int.
     """
 
@@ -70,7 +66,6 @@ class Window(NamedTuple):
     mean: Any
     slopes: Any
     scaled: Any
-    sums: Any
     light: Any
     gradient: Any
     other_gradient: Any
@@ -86,12 +81,14 @@ class Window(NamedTuple):
 def make_window(side: int, emitters: int) -> Window:
     """Room for a window of `side` px and `emitters` emitters."""
     p, stride = length_of(emitters), -(-side // LANES) * LANES
-    across, down, pixels = (np.zeros(shape, np.float32) for shape in (emitters * stride, (emitters, side), side * stride))
+    across, down, pixels = (
+        np.zeros(shape, np.float32) for shape in (emitters * stride, (emitters, side), side * stride)
+    )
     return Window(
         np.zeros((side, side)), np.zeros((side, side)), np.zeros(2, np.int64),
         across, across.copy(), across.copy(), down, down.copy(), down.copy(), np.zeros((emitters, 2), np.int64),
         pixels, pixels.copy(), np.zeros((side, side)),
-        np.zeros(p * side * stride, np.float32), pixels.copy(), np.zeros(LANES, np.float32), np.zeros(side),
+        np.zeros(p * side * stride, np.float32), pixels.copy(), np.zeros(side),
         np.zeros(p), np.zeros(p), np.zeros(p), np.zeros(p),
         np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p)),
         np.zeros(side + LANES, np.float32), stride,
@@ -103,9 +100,9 @@ def length_of(emitters: int) -> int:
     return FIRST + EACH * emitters
 
 
-@device
+@borrower
 def climb(
-    window: Any, theta: Any, count: int, start: int, aspect: Any, tolerance: Any, iterations: int
+    window: Any, theta: Any, count: int, start: int, aspect: Any, tolerance: Any, iterations: Any
 ) -> Any:
     """Bring theta to the maximum of the likelihood.
 
@@ -162,23 +159,23 @@ def climb(
     return deviance, code
 
 
-@device
+@borrower
 def least_background(window: Any) -> Any:
     """The b at which the darkest pixel's mean is still positive."""
     least = np.float64(UNKNOWN)
     for y in range(window.size[0]):
         for x in range(window.size[1]):
             least = min(least, window.extra[y, x])
-    return _LEAST_MEAN - least
+    return LEAST_MEAN - least
 
 
-@device
+@borrower
 def _step(window: Any, theta: Any, size: int, start: int, least_b: Any, to: Any) -> None:
     """One step, bounded, and the parameters within their bounds."""
     s = theta[WIDTH]
     to[WIDTH] = s
     if start == WIDTH:
-        to[WIDTH] = max(s + _within(window.step[WIDTH], 0.3 * s), _LEAST_WIDTH)
+        to[WIDTH] = max(s + _within(window.step[WIDTH], 0.3 * s), LEAST_WIDTH)
     to[BACKGROUND] = max(theta[BACKGROUND] + window.step[BACKGROUND], least_b)
     for i in range(FIRST, size, EACH):
         for axis, length in ((X, window.size[1]), (Y, window.size[0])):
@@ -188,12 +185,12 @@ def _step(window: Any, theta: Any, size: int, start: int, least_b: Any, to: Any)
         to[i + N] = max(n + window.step[i + N], 0.3 * n, LEAST_PHOTONS)
 
 
-@device
+@borrower
 def _within(value: Any, bound: Any) -> Any:
     return min(max(value, -bound), bound)
 
 
-@device
+@borrower
 def _hold(window: Any, theta: Any, size: int, least_b: Any, gradient: Any, fisher: Any) -> None:
     """Take out of the equations what rests on a bound: background, places beyond the window's edge, emitters without photons."""
     if theta[BACKGROUND] <= least_b and gradient[BACKGROUND] < 0:
@@ -208,7 +205,7 @@ def _hold(window: Any, theta: Any, size: int, least_b: Any, gradient: Any, fishe
                 _take_out(i + k, size, gradient, fisher)
 
 
-@device
+@borrower
 def _take_out(i: int, size: int, gradient: Any, fisher: Any) -> None:
     gradient[i] = 0.0
     for j in range(size):
@@ -218,7 +215,7 @@ def _take_out(i: int, size: int, gradient: Any, fisher: Any) -> None:
             fisher[j, i] = 0.0
 
 
-@device
+@borrower
 def evaluate(
     window: Any, theta: Any, count: int, aspect: Any, slopes: bool, gradient: Any, fisher: Any
 ) -> Any:
@@ -231,13 +228,13 @@ def evaluate(
     if slopes:
         _fill_slopes(window, theta, count, aspect)
         _correlate(
-            window.slopes, window.surplus, window.weight, window.scaled, window.sums, window.reach, window.stride,
+            window.slopes, window.surplus, window.weight, window.scaled, window.reach, window.stride,
             window.mean.shape[0] * window.stride, window.size[0], window.size[1], FIRST + EACH * count, gradient, fisher,
         )  # fmt: skip
     return deviance
 
 
-@device
+@borrower
 def _compare(
     data: Any, extra: Any, across: Any, down: Any, reach: Any, stride: int, height: int, width: int,
     theta: Any, count: int, light: Any, mean: Any, weight: Any, surplus: Any,
@@ -258,7 +255,7 @@ def _compare(
             at = y * stride + x
             mean[y, x] = UNKNOWN
             if extra[y, x] < UNKNOWN:
-                mu, d = max(extra[y, x] + light[x], _LEAST_MEAN), data[y, x]
+                mu, d = max(extra[y, x] + light[x], LEAST_MEAN), data[y, x]
                 mean[y, x], weight[at], surplus[at] = mu, 1 / mu, d / mu - 1
                 deviance += mu - d
                 if d > 0:
@@ -266,7 +263,7 @@ def _compare(
     return 2 * deviance
 
 
-@device
+@borrower
 def _fill_slopes(window: Any, theta: Any, count: int, aspect: Any) -> None:
     """Derivatives of all pixels' means; rows out of an emitter's reach are left as they are."""
     stride, height = window.stride, window.size[0]
@@ -279,7 +276,11 @@ def _fill_slopes(window: Any, theta: Any, count: int, aspect: Any) -> None:
         to = (FIRST + EACH * k) * area
         n = np.float32(theta[FIRST + EACH * k + N])
         for y in range(window.reach[k, 0], window.reach[k, 1]):
-            ey, gy, sy = window.down[k, y], window.down_shift[k, y], window.down_widen[k, y] * np.float32(aspect)
+            ey, gy, sy = (
+                window.down[k, y],
+                window.down_shift[k, y],
+                window.down_widen[k, y] * np.float32(aspect),
+            )
             for x in range(0, window.size[1], LANES):
                 at = y * stride + x
                 ex = load(window.across, k * stride + x)
@@ -291,42 +292,33 @@ def _fill_slopes(window: Any, theta: Any, count: int, aspect: Any) -> None:
                 store(slopes, WIDTH * area + at, wider)
 
 
-@device
+@borrower
 def _correlate(
-    slopes: Any, surplus: Any, weight: Any, scaled: Any, sums: Any, reach: Any, stride: int, area: int, height: int, width: int,
+    slopes: Any, surplus: Any, weight: Any, scaled: Any, reach: Any, stride: int, area: int, height: int, width: int,
     size: int, gradient: Any, fisher: Any,
 ) -> None:  # fmt: skip
     """Gradient and Fisher matrix, over the rows that two parameters share."""
     for i in range(size):
         k = max(i - FIRST, 0) // EACH
         first, last = (reach[k, 0], reach[k, 1]) if i >= FIRST else (0, height)
-        total = splat(0.0)
+        summed = splat(0.0)
         for y in range(first, last):
             for at in range(y * stride, y * stride + width, LANES):
                 slope = load(slopes, i * area + at)
-                total = total + slope * load(surplus, at)
+                summed = summed + slope * load(surplus, at)
                 store(scaled, at, slope * load(weight, at))
-        gradient[i] = _sum(sums, total)
+        gradient[i] = total(summed)
         for j in range(i + 1):
             k = max(j - FIRST, 0) // EACH
             start, stop = (max(first, reach[k, 0]), min(last, reach[k, 1])) if j >= FIRST else (first, last)
-            total = splat(0.0)
+            summed = splat(0.0)
             for y in range(start, stop):
                 for at in range(y * stride, y * stride + width, LANES):
-                    total = total + load(scaled, at) * load(slopes, j * area + at)
-            fisher[i, j] = _sum(sums, total)
+                    summed = summed + load(scaled, at) * load(slopes, j * area + at)
+            fisher[i, j] = total(summed)
 
 
-@device
-def _sum(sums: Any, value: Any) -> Any:
-    """Add up lanes, halves to halves."""
-    store(sums, 0, value)
-    a, b, c, d = sums[0] + sums[8], sums[1] + sums[9], sums[2] + sums[10], sums[3] + sums[11]
-    e, f, g, h = sums[4] + sums[12], sums[5] + sums[13], sums[6] + sums[14], sums[7] + sums[15]
-    return ((a + e) + (c + g)) + ((b + f) + (d + h))
-
-
-@device
+@borrower
 def _tabulate(window: Any, theta: Any, count: int, aspect: Any) -> None:
     s, stride = theta[WIDTH], window.stride
     for k in range(count):
@@ -336,11 +328,16 @@ def _tabulate(window: Any, theta: Any, count: int, aspect: Any) -> None:
             window.across_shift[at : at + stride], window.across_widen[at : at + stride],
         )  # fmt: skip
         window.reach[k, 0], window.reach[k, 1] = _tabulate_axis(
-            theta[i + Y], s * aspect, window.size[0], window.down[k], window.down_shift[k], window.down_widen[k]
+            theta[i + Y],
+            s * aspect,
+            window.size[0],
+            window.down[k],
+            window.down_shift[k],
+            window.down_widen[k],
         )
 
 
-@device
+@borrower
 def _tabulate_axis(centre: Any, s: Any, length: int, share: Any, shift: Any, widen: Any) -> Any:
     """E, dE/dx and dE/ds of `fitting.psf`, 0 out of reach; gives what is in reach."""
     first = min(max(0, math.ceil(centre - _REACH * s - 0.5)), length)
@@ -361,41 +358,41 @@ def _tabulate_axis(centre: Any, s: Any, length: int, share: Any, shift: Any, wid
     return first, last
 
 
-@device
+@borrower
 def factorise(fisher: Any, start: int, size: int, damping: Any, lower: Any) -> bool:
     """L of H + damping diag(H) = L Lᵀ; gives whether H is positive definite. A pivot that is not is raised, so that a step can be taken."""
     good = True
     for i in range(start, size):
         for j in range(start, i + 1):
-            total = fisher[i, j]
+            rest = fisher[i, j]
             for k in range(start, j):
-                total -= lower[i, k] * lower[j, k]
+                rest -= lower[i, k] * lower[j, k]
             if j < i:
-                lower[i, j] = total / lower[j, j]
+                lower[i, j] = rest / lower[j, j]
             else:
-                total += damping * fisher[i, i]
+                rest += damping * fisher[i, i]
                 least = 1e-9 * fisher[i, i] + 1e-30
-                good &= total > least
-                lower[i, i] = math.sqrt(max(total, least))
+                good &= rest > least
+                lower[i, i] = math.sqrt(max(rest, least))
     return good
 
 
-@device
+@borrower
 def _substitute(lower: Any, gradient: Any, start: int, size: int, to: Any) -> None:
     """Solve L Lᵀ z = g."""
     for i in range(start, size):
-        total = gradient[i]
+        rest = gradient[i]
         for j in range(start, i):
-            total -= lower[i, j] * to[j]
-        to[i] = total / lower[i, i]
+            rest -= lower[i, j] * to[j]
+        to[i] = rest / lower[i, i]
     for i in range(size - 1, start - 1, -1):
-        total = to[i]
+        rest = to[i]
         for j in range(i + 1, size):
-            total -= lower[j, i] * to[j]
-        to[i] = total / lower[i, i]
+            rest -= lower[j, i] * to[j]
+        to[i] = rest / lower[i, i]
 
 
-@device
+@borrower
 def invert(window: Any, theta: Any, count: int, start: int, aspect: Any, bound: Any) -> bool:
     """Cramér–Rao bounds at theta: variances (count, 5) of x, y, N, s and the covariance of N and s; gives whether there are any."""
     size = FIRST + EACH * count
@@ -415,25 +412,25 @@ def invert(window: Any, theta: Any, count: int, start: int, aspect: Any, bound: 
     return good
 
 
-@device
+@borrower
 def _column(lower: Any, i: int, size: int, to: Any) -> None:
     """Column i of the inverse of L."""
     for j in range(i, size):
-        total = 1.0 if j == i else 0.0
+        rest = 1.0 if j == i else 0.0
         for k in range(i, j):
-            total -= lower[j, k] * to[k]
-        to[j] = total / lower[j, j]
+            rest -= lower[j, k] * to[k]
+        to[j] = rest / lower[j, j]
 
 
-@device
+@borrower
 def _product(one: Any, other: Any, first: int, size: int) -> Any:
-    total = 0.0
+    rest = 0.0
     for j in range(first, size):
-        total += one[j] * other[j]
-    return total
+        rest += one[j] * other[j]
+    return rest
 
 
-@device
+@borrower
 def dispersion(window: Any, deviance: Any, parameters: int) -> Any:
     """The deviance over what it would be on average if the model of the last evaluation is right."""
     expected, pixels = 0.0, 0

@@ -95,13 +95,19 @@ def fit_patches(
             float(options.gain), float(excess), WIDTH if options.free_width else BACKGROUND, float(aspect)
         ), options.most_emitters),
     ]  # fmt: skip
-    whole = Emitters(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    order = np.argsort(whole.frame, kind="stable")
-    return Emitters(*(column[order] for column in whole))
+    frame, theta, covariance, quality = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(frame, kind="stable")
+    return Emitters(frame[order].astype(np.int32), theta[order], covariance[order], quality[order])
 
 
 def _settled(
-    found: Estimates, rois: RoiBuffer, number: int, label: npt.NDArray[np.int32], width_px: float, aspect: float, excess: float
+    found: Estimates,
+    rois: RoiBuffer,
+    number: int,
+    label: npt.NDArray[np.int32],
+    width_px: float,
+    aspect: float,
+    excess: float,
 ) -> BoolArray:
     """ROIs of regions in which one molecule of the expected width for each ROI explains everything."""
     spread = math.sqrt(2 / max(rois.side**2 - PARAMETERS, 1))
@@ -117,7 +123,11 @@ def _settled(
 
 
 def _too_close(
-    found: Estimates, place: npt.NDArray[np.int32], label: npt.NDArray[np.int32], width_px: float, aspect: float
+    found: Estimates,
+    place: npt.NDArray[np.int32],
+    label: npt.NDArray[np.int32],
+    width_px: float,
+    aspect: float,
 ) -> BoolArray:
     """ROIs whose molecule has another one of the same region near."""
     x, y = place[:, 2] + found.theta[:, 0], (place[:, 1] + found.theta[:, 1]) / aspect
@@ -135,7 +145,12 @@ def _too_close(
 
 
 def _of_settled(
-    found: Estimates, place: npt.NDArray[np.int32], settled: BoolArray, label: npt.NDArray[np.int32], width_px: float, free_width: bool
+    found: Estimates,
+    place: npt.NDArray[np.int32],
+    settled: BoolArray,
+    label: npt.NDArray[np.int32],
+    width_px: float,
+    free_width: bool,
 ) -> Emitters:
     """The molecules of regions with nothing to settle, at the width that is known."""
     theta = found.theta[settled].astype(np.float64)
@@ -149,12 +164,20 @@ def _of_settled(
         var_n = var_n - slope * both
         var_s, both = np.zeros_like(var_s), np.zeros_like(both)
     together = np.bincount(label, minlength=len(label))[label[settled]]
-    quality = np.column_stack([found.quality[settled, 1], together, found.quality[settled, 3]]).astype(np.float64)
+    quality = np.column_stack([found.quality[settled, 1], together, found.quality[settled, 3]]).astype(
+        np.float64
+    )
     return Emitters(place[settled, 0], theta, np.stack([var_x, var_y, var_n, var_s, both], axis=1), quality)
 
 
 def _of_regions(
-    alone: Estimates, rois: RoiBuffer, members: npt.NDArray[np.intp], label: npt.NDArray[np.int32], width_px: float, choice: Choice, most: int
+    alone: Estimates,
+    rois: RoiBuffer,
+    members: npt.NDArray[np.intp],
+    label: npt.NDArray[np.int32],
+    width_px: float,
+    choice: Choice,
+    most: int,
 ) -> Emitters:
     """The emitters of the regions of these ROIs."""
     members = members[np.argsort(label[members], kind="stable")].astype(np.int64)

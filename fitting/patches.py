@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.joint import EACH, FIRST, LEAST_PHOTONS, N, X, Y, climb, dispersion, evaluate, invert
-from fitting.kernel import device
+from fitting.joint import EACH, FIRST, N, X, Y, climb, dispersion, evaluate, invert
+from fitting.kernel import borrower
 from fitting.localisations import ResultCode
-from fitting.mle import UNKNOWN
+from fitting.poisson import LEAST_PHOTONS
 
 _ROUGHLY = 0.02  # [standard errors²] from the maximum: trials need no more
 _FINELY = 1e-4
@@ -95,7 +95,7 @@ def _matched(s: float, side: int) -> Any:
     return shares
 
 
-@device
+@borrower
 def explain(window: Any, trial: Any, choice: Any, count: int, most: int) -> int:
     """Fit, add and remove emitters until the window is explained.
 
@@ -119,14 +119,14 @@ def explain(window: Any, trial: Any, choice: Any, count: int, most: int) -> int:
     return count
 
 
-@device
+@borrower
 def _unit(window: Any, choice: Any, deviance: Any, count: int) -> Any:
     """What a gain is measured in: the deviance over its expectation, at least the excess noise; of the last evaluation."""
     parameters = FIRST + EACH * count - choice.start
     return max(choice.excess, dispersion(window, deviance, parameters))
 
 
-@device
+@borrower
 def _try_to_add(window: Any, trial: Any, choice: Any, count: int, deviance: Any, j: int) -> Any:
     """Put one more emitter on trial at maximum j; gives by how much the deviance fell if it stays, else 0."""
     size = FIRST + EACH * count
@@ -134,7 +134,9 @@ def _try_to_add(window: Any, trial: Any, choice: Any, count: int, deviance: Any,
         trial.other[i] = trial.theta[i]
     for axis in range(EACH):
         trial.other[size + axis] = trial.peaks[j, axis]
-    other, _ = climb(window, trial.other, count + 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS))
+    other, _ = climb(
+        window, trial.other, count + 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS)
+    )
     other = evaluate(window, trial.other, count + 1, choice.aspect, False, window.gradient, window.fisher)
     if not deviance - other > choice.gain * _unit(window, choice, other, count + 1):
         return 0.0
@@ -144,7 +146,7 @@ def _try_to_add(window: Any, trial: Any, choice: Any, count: int, deviance: Any,
     return deviance - other
 
 
-@device
+@borrower
 def _shrink(window: Any, trial: Any, choice: Any, count: int, deviance: Any) -> Any:
     """Remove the emitters that are not needed, the least certain first; gives number and deviance."""
     for k in range(count):
@@ -162,7 +164,9 @@ def _shrink(window: Any, trial: Any, choice: Any, count: int, deviance: Any) -> 
         trial.tested[k] = True
         needed = choice.gain * unit if count > 1 else _LONE * _LONE * unit
         _leave_out(trial, count, k)
-        other, _ = climb(window, trial.other, count - 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS))
+        other, _ = climb(
+            window, trial.other, count - 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS)
+        )
         if other - deviance < needed:
             _remove(trial, count, k)
             count -= 1
@@ -170,7 +174,7 @@ def _shrink(window: Any, trial: Any, choice: Any, count: int, deviance: Any) -> 
     return count, deviance
 
 
-@device
+@borrower
 def _least_certain(trial: Any, count: int) -> int:
     """The emitter with the least photons in units of their error, of those that have not been tested; -1 if there is none."""
     chosen, least = -1, np.inf
@@ -183,7 +187,7 @@ def _least_certain(trial: Any, count: int) -> int:
     return chosen
 
 
-@device
+@borrower
 def _leave_out(trial: Any, count: int, k: int) -> None:
     """The parameters without emitter k, as `other`."""
     size, gap = FIRST + EACH * count, FIRST + EACH * k
@@ -193,7 +197,7 @@ def _leave_out(trial: Any, count: int, k: int) -> None:
         trial.other[i - EACH] = trial.theta[i]
 
 
-@device
+@borrower
 def _remove(trial: Any, count: int, k: int) -> None:
     """Take `other` for theta, and emitter k from the lists."""
     for i in range(FIRST + EACH * (count - 1)):
@@ -202,8 +206,8 @@ def _remove(trial: Any, count: int, k: int) -> None:
         trial.index[i], trial.tested[i] = trial.index[i + 1], trial.tested[i + 1]
 
 
-@device
-def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
+@borrower
+def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> Any:
     """The highest maxima of the filtered residual, the highest first; gives how many."""
     evaluate(window, trial.theta, count, choice.aspect, False, window.gradient, window.fisher)
     height, width = window.size[0], window.size[1]
@@ -211,7 +215,7 @@ def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
         window.surplus, window.weight, window.stride, height, width, trial.matched,
         trial.pass_score, trial.pass_information, trial.snr, trial.photons,
     )  # fmt: skip
-    found = np.int64(0)
+    found: Any = np.int64(0)
     for y in range(height):
         for x in range(width):
             snr = trial.snr[y, x]
@@ -220,12 +224,12 @@ def _find_maxima(window: Any, trial: Any, choice: Any, count: int) -> int:
     return found
 
 
-@device
+@borrower
 def _filter(
     surplus: Any, weight: Any, stride: int, height: int, width: int, matched: Any,
     pass_score: Any, pass_information: Any, snr: Any, photons: Any,
 ) -> None:  # fmt: skip
-    """snr and photons of one more emitter in the middle of each known pixel."""
+    """How clear and how bright is one more emitter in the middle of each known pixel?"""
     reach_x, reach_y = _reach(matched[0]), _reach(matched[1])
     for y in range(height):
         for x in range(width):
@@ -247,7 +251,7 @@ def _filter(
             photons[y, x] = score / information if known else 0.0
 
 
-@device
+@borrower
 def _reach(shares: Any) -> int:
     reach = len(shares) - 1
     while reach > 0 and shares[reach] == 0:
@@ -255,7 +259,7 @@ def _reach(shares: Any) -> int:
     return reach
 
 
-@device
+@borrower
 def _is_maximum(snr: Any, y: int, x: int, height: int, width: int) -> bool:
     """Above all neighbours; of equal ones the first in raster order."""
     for v in range(max(y - 1, 0), min(y + 2, height)):
@@ -266,8 +270,8 @@ def _is_maximum(snr: Any, y: int, x: int, height: int, width: int) -> bool:
     return True
 
 
-@device
-def _insert(trial: Any, found: int, y: int, x: int, height: int, width: int) -> int:
+@borrower
+def _insert(trial: Any, found: Any, y: int, x: int, height: int, width: int) -> Any:
     """Put a maximum in its place among the highest so far."""
     snr, peaks = trial.snr, trial.peaks
     at = found
@@ -285,19 +289,20 @@ def _insert(trial: Any, found: int, y: int, x: int, height: int, width: int) -> 
     return min(found + 1, _TRIALS)
 
 
-@device
+@borrower
 def _vertex(before: Any, here: Any, after: Any) -> Any:
     bend = before - here - here + after
     return 0.5 * (before - after) / bend if bend < 0 else 0.0
 
 
-@device
+@borrower
 def finish(window: Any, trial: Any, choice: Any, count: int) -> Any:
     """Bring the fit to its end; gives deviance over expectation and result code, and leaves the bounds in `trial.bound`."""
-    deviance, code = climb(window, trial.theta, count, choice.start, choice.aspect, _FINELY, np.int64(_FINAL_STEPS))
+    deviance, code = climb(
+        window, trial.theta, count, choice.start, choice.aspect, _FINELY, np.int64(_FINAL_STEPS)
+    )
     good = invert(window, trial.theta, count, choice.start, choice.aspect, trial.bound)
     parameters = FIRST + EACH * count - choice.start
     if not good:
         code = _DEGENERATE
     return dispersion(window, deviance, parameters), code
-

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.joint import BACKGROUND, EACH, FIRST, LEAST_PHOTONS, WIDTH, N, X, Y
-from fitting.kernel import device, kernel
+from fitting.joint import BACKGROUND, EACH, FIRST, WIDTH, N, X, Y
+from fitting.kernel import borrower, device, kernel
 from fitting.lanes import LANES
-from fitting.mle import UNKNOWN
 from fitting.patches import explain, finish
+from fitting.poisson import LEAST_PHOTONS, UNKNOWN
 
 GROWING = 2
 """Rounds over the windows of a cut region in which emitters come and go; one more brings the fit to its end."""
@@ -93,7 +93,7 @@ def label_regions(place: Any, number: int, side: int, slack: int, label: Any) ->
         label[i] = label[label[i]]
 
 
-@device
+@borrower
 def _root(label: Any, i: int) -> int:
     while label[i] != i:
         i = label[i]
@@ -104,7 +104,7 @@ def _root(label: Any, i: int) -> int:
 def fit_regions(
     first: Any, members: Any, place: Any, data: Any, extra: Any, guess: Any, side: int,
     width_px: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Fit regions one after the other.
 
     Parameters
@@ -123,7 +123,7 @@ def fit_regions(
     int
         Number of emitters found; if it is more than `found` has room for, the rest has been left out.
     """
-    total = np.int64(0)  # numba would compile a function once more for a literal 0
+    total: Any = np.int64(0)  # numba would compile a function once more for a literal 0
     for r in range(len(first) - 1):
         chosen = members[first[r] : first[r + 1]]
         y0, x0, height, width = _box(place, chosen, side)
@@ -139,7 +139,7 @@ def fit_regions(
     return total
 
 
-@device
+@borrower
 def _box(place: Any, chosen: Any, side: int) -> Any:
     """First pixel and size of the smallest box around the ROIs."""
     y0, x0, y1, x1 = place[chosen[0], 1], place[chosen[0], 2], place[chosen[0], 1], place[chosen[0], 2]
@@ -163,10 +163,8 @@ def _make_region(height: int, width: int, candidates: int, cut: Any, width_px: A
     )  # fmt: skip
 
 
-@device
-def _paste(
-    place: Any, data: Any, extra: Any, chosen: Any, side: int, y0: int, x0: int, region: Any
-) -> None:
+@borrower
+def _paste(place: Any, data: Any, extra: Any, chosen: Any, side: int, y0: int, x0: int, region: Any) -> None:
     """Put the pixels of the ROIs where they belong; pixels that several ROIs show are the same in all."""
     half = side // 2
     for i in chosen:
@@ -199,7 +197,7 @@ def _start(place: Any, guess: Any, chosen: Any, y0: int, x0: int, aspect: Any, r
     _expect_photons(region, count, background, aspect)
 
 
-@device
+@borrower
 def _darkest(region: Any) -> Any:
     """The least mean of three by three known pixels beyond the known background [e⁻]."""
     height, width = region.data.shape
@@ -248,7 +246,7 @@ def _expect_photons(region: Any, count: int, background: Any, aspect: Any) -> No
             region.n[k] = max(region.n[k] * _missing(region, k, along_x[k], along_y[k], light), 2.0)
 
 
-@device
+@borrower
 def _spread_light(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -> None:
     height, width = region.data.shape
     y0, x0 = round(region.y[k]) - len(along_y) // 2, round(region.x[k]) - len(along_x) // 2
@@ -258,7 +256,7 @@ def _spread_light(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -
             light[y, x] += part * along_x[x - x0]
 
 
-@device
+@borrower
 def _missing(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -> Any:
     """The mean of x/μ over the light of emitter k."""
     height, width = region.data.shape
@@ -273,7 +271,7 @@ def _missing(region: Any, k: int, along_x: Any, along_y: Any, light: Any) -> Any
     return seen / total
 
 
-@device
+@borrower
 def _brightest(region: Any, k: int, background: Any) -> Any:
     """What the pixel of emitter k shows beyond the background [e⁻], at least one."""
     height, width = region.data.shape
@@ -281,23 +279,21 @@ def _brightest(region: Any, k: int, background: Any) -> Any:
     return max(region.data[y, x] - region.extra[y, x] - background, 1.0)
 
 
-@device
+@borrower
 def _share(u: Any, s: Any) -> Any:
     scale = math.sqrt(0.5) / s
     return 0.5 * (math.erf((u + 0.5) * scale) - math.erf((u - 0.5) * scale))
 
 
-@device
-def _fit_region(
-    region: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any, total: int
-) -> int:
+@borrower
+def _fit_region(region: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any, total: Any) -> Any:
     """All windows of a region, round after round."""
     height, width = np.int64(region.data.shape[0]), np.int64(region.data.shape[1])
     whole = height <= cut.whole and width <= cut.whole
     step = max(height, width) if whole else cut.core
     rounds = 1 if whole else GROWING + 1
     for sweep in range(rounds):
-        number = np.int64(0)
+        number: Any = np.int64(0)
         grow, last = whole or sweep < GROWING, sweep == rounds - 1
         for y in range(0, height, step):
             for x in range(0, width, step):
@@ -307,11 +303,11 @@ def _fit_region(
     return total
 
 
-@device
+@borrower
 def _visit(
-    region: Any, core: Any, number: int, cut: Any, choice: Any, grow: bool, last: bool,
-    window: Any, trial: Any, found: Any, total: int,
-) -> int:  # fmt: skip
+    region: Any, core: Any, number: Any, cut: Any, choice: Any, grow: bool, last: bool,
+    window: Any, trial: Any, found: Any, total: Any,
+) -> Any:  # fmt: skip
     """Fit the window of a core; gives the number of emitters that have come out so far."""
     height, width = region.data.shape
     margin = cut.margin
@@ -333,7 +329,7 @@ def _visit(
     return total
 
 
-@device
+@borrower
 def _load(region: Any, core: Any, box: Any, window: Any) -> bool:
     """Copy the pixels of a window; gives whether any in its core is known."""
     y0, x0, y1, x1 = box
@@ -347,16 +343,16 @@ def _load(region: Any, core: Any, box: Any, window: Any) -> bool:
     return known
 
 
-@device
-def _is_in(region: Any, j: int, box: Any) -> bool:
+@borrower
+def _is_in(region: Any, j: int, box: Any) -> Any:
     """Whether emitter j is in a box; what has moved beyond the region's edge counts as on it."""
     height, width = region.data.shape
     y, x = min(max(round(region.y[j]), 0), height - 1), min(max(round(region.x[j]), 0), width - 1)
     return box[0] <= y < box[2] and box[1] <= x < box[3]
 
 
-@device
-def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: Any, trial: Any) -> int:
+@borrower
+def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: Any, trial: Any) -> Any:
     """List the emitters of a window, those of its core first, and add the light of the others; gives their number."""
     count = np.int64(0)
     while _own(region, core) > most:
@@ -375,7 +371,7 @@ def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: A
     return count
 
 
-@device
+@borrower
 def _own(region: Any, core: Any) -> int:
     """Number of emitters in a core."""
     number = 0
@@ -385,7 +381,7 @@ def _own(region: Any, core: Any) -> int:
     return number
 
 
-@device
+@borrower
 def _drop_dimmest(region: Any, core: Any) -> None:
     dimmest, least = -1, np.inf
     for j in range(region.count[0]):
@@ -394,13 +390,19 @@ def _drop_dimmest(region: Any, core: Any) -> None:
     region.alive[dimmest] = False
 
 
-@device
+@borrower
 def _add_light(region: Any, j: int, box: Any, aspect: Any, window: Any) -> None:
     s = region.s[j]
     y0, x0, y1, x1 = box
     reach_x, reach_y = _LIGHT * s, _LIGHT * s * aspect
-    first_y, last_y = max(y0, math.ceil(region.y[j] - reach_y)), min(y1, math.floor(region.y[j] + reach_y) + 1)
-    first_x, last_x = max(x0, math.ceil(region.x[j] - reach_x)), min(x1, math.floor(region.x[j] + reach_x) + 1)
+    first_y, last_y = (
+        max(y0, math.ceil(region.y[j] - reach_y)),
+        min(y1, math.floor(region.y[j] + reach_y) + 1),
+    )
+    first_x, last_x = (
+        max(x0, math.ceil(region.x[j] - reach_x)),
+        min(x1, math.floor(region.x[j] + reach_x) + 1),
+    )
     for y in range(first_y, last_y):
         part = region.n[j] * _share(y - region.y[j], s * aspect)
         for x in range(first_x, last_x):
@@ -408,7 +410,7 @@ def _add_light(region: Any, j: int, box: Any, aspect: Any, window: Any) -> None:
                 window.extra[y - y0, x - x0] += part * _share(x - region.x[j], s)
 
 
-@device
+@borrower
 def _put_back(region: Any, core: Any, box: Any, margin: int, trial: Any, count: int) -> None:
     """Bring the list up to date: what is in the core, or new."""
     grown = (core[0] - margin // 2, core[1] - margin // 2, core[2] + margin // 2, core[3] + margin // 2)
@@ -429,10 +431,10 @@ def _put_back(region: Any, core: Any, box: Any, margin: int, trial: Any, count: 
                 trial.index[k] = j
 
 
-@device
+@borrower
 def _give(
-    region: Any, core: Any, box: Any, trial: Any, count: int, ratio: Any, code: int, found: Any, total: int
-) -> int:
+    region: Any, core: Any, box: Any, trial: Any, count: int, ratio: Any, code: int, found: Any, total: Any
+) -> Any:
     """Write the emitters of a core out."""
     for k in range(count):
         i = FIRST + EACH * k
@@ -449,4 +451,3 @@ def _give(
                 quality[0], quality[1], quality[2] = ratio, count, code
             total += 1
     return total
-

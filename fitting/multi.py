@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.estimators import Estimates, estimate
-from fitting.joint import BACKGROUND, WIDTH, make_window
+from fitting.joint_model import BACKGROUND, WIDTH, make_window
 from fitting.localisations import ResultCode
 from fitting.mle import PARAMETERS
 from fitting.neighbours import fit_with_neighbours

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.joint import EACH, FIRST, N, X, Y, climb, dispersion, evaluate, invert
+from fitting.joint import climb, invert
+from fitting.joint_model import EACH, FIRST, N, X, Y, dispersion, evaluate
 from fitting.kernel import borrower
 from fitting.localisations import ResultCode
 from fitting.poisson import LEAST_PHOTONS
@@ -33,9 +34,9 @@ from fitting.poisson import LEAST_PHOTONS
 _ROUGHLY = 0.02  # [standard errors²] from the maximum: trials need no more
 _FINELY = 1e-4
 _TRIAL_STEPS = 20
-_FINAL_STEPS = 40
-_TRIALS = 3  # maxima of the residual that are tried before it counts as explained
-_LEAST_SNR = 2.0  # of a maximum; an unresolved pair leaves little when one emitter sits between the two
+_FINAL_STEPS = 100
+_TRIALS = 4  # maxima of the residual that are tried before it counts as explained
+_LEAST_SNR = 1.5  # of a maximum; an unresolved pair leaves little when one emitter sits between the two
 _DEGENERATE = int(ResultCode.DEGENERATE)
 _LONE = 3.0  # [standard errors] of photons, at which the last emitter of a window stays
 

@@ -3,13 +3,13 @@ r"""Which emitters explain a window: added where the residual says so, kept wher
 The residual of a model is searched with the matched filter of one more emitter at rest: with :math:`r = x/\mu - 1`, its score
 :math:`\sum_i P_i r_i` over the root of its information :math:`\sum_i P_i^2 / \mu_i` is the signal-to-noise ratio of that emitter, and its square
 the gain in :math:`2 \ln L` that it promises while nothing else moves. At the highest maxima an emitter is put on trial: all
-parameters are fitted again, and it stays if :math:`2 \ln L` has grown by more than a threshold T, else the next maximum is tried.
-Emitters of little certainty are put on trial the other way round: one without which :math:`2 \ln L` falls by less than T is removed.
+parameters are fitted again, and it stays if :math:`2 \ln L` has grown by more than a threshold, else the next maximum is tried.
+Emitters of little certainty are put on trial the other way round: one without which :math:`2 \ln L` falls by less than the threshold is removed.
 The Bayesian information criterion [1]_ asks for three times the logarithm of the number of pixels, 12 to 17 for windows of 7 × 7 to 16 × 16
-pixels, if the place is known beforehand; the search over all places asks for more.
+pixels, if the place is known beforehand; the search over all places asks for a little more.
 
-A model that is wrong everywhere (another width, light of emitters that are still to be found) makes all deviances larger by about the same
-factor. Gains are therefore measured in units of the deviance over its expectation, where that exceeds 1 [2]_.
+When emitters are removed, a fall is measured in units of the deviance over its expectation, where that exceeds 1 [2]_: a model that
+stays wrong with all its emitters says less about each. While emitters are added it is not, for those still to be found make any model wrong.
 
 References
 ----------
@@ -139,7 +139,7 @@ def _try_to_add(window: Any, trial: Any, choice: Any, count: int, deviance: Any,
         window, trial.other, count + 1, choice.start, choice.aspect, _ROUGHLY, np.int64(_TRIAL_STEPS)
     )
     other = evaluate(window, trial.other, count + 1, choice.aspect, False, window.gradient, window.fisher)
-    if not deviance - other > choice.gain * _unit(window, choice, other, count + 1):
+    if not deviance - other > choice.gain * choice.excess:
         return 0.0
     for i in range(size + EACH):
         trial.theta[i] = trial.other[i]

@@ -20,8 +20,8 @@ from fitting.lanes import LANES
 from fitting.patches import explain, finish
 from fitting.poisson import LEAST_PHOTONS, UNKNOWN
 
-GROWING = 2
-"""Rounds over the windows of a cut region in which emitters come and go; one more brings the fit to its end."""
+GROWING, SETTLING = 2, 4
+"""Rounds over the windows of a cut region in which emitters come and go, and rounds after them in which they only move."""
 COLUMNS = 10
 """Columns of what comes out: y, x [px of the frame], N, s; variances of x, y, N, s and the covariance of N and s; b."""
 _PIXELS_EACH = 4  # a region has no more emitters than a quarter of its pixels
@@ -181,7 +181,7 @@ def _fit_region(region: Any, cut: Any, choice: Any, window: Any, trial: Any, fou
     height, width = np.int64(region.data.shape[0]), np.int64(region.data.shape[1])
     whole = height <= cut.whole and width <= cut.whole
     step = max(height, width) if whole else cut.core
-    rounds = 1 if whole else GROWING + 1
+    rounds = 1 if whole else GROWING + SETTLING
     for sweep in range(rounds):
         number: Any = np.int64(0)
         grow, last = whole or sweep < GROWING, sweep == rounds - 1
@@ -212,10 +212,13 @@ def _visit(
     if grow:
         count = explain(window, trial, choice, count, cut.most)
         _put_back(region, core, box, margin, trial, count)
-    region.background[number] = trial.theta[BACKGROUND]
-    if last:
+    if last or not grow:
         ratio, code = finish(window, trial, choice, count)
-        total = _give(region, core, box, trial, count, ratio, code, found, total)
+        if last:
+            total = _give(region, core, box, trial, count, ratio, code, found, total)
+        else:
+            _put_back(region, core, box, margin, trial, count)
+    region.background[number] = trial.theta[BACKGROUND]
     return total
 
 

@@ -187,7 +187,8 @@ def _of_regions(
     cut = cut_for(width_px, choice.aspect, rois.side, most)
     window = make_window(cut.whole, most + 1)
     trial = make_trial(cut.whole, most + 1, width_px, choice.aspect)
-    start = np.where(alone.quality[:, 3:] == ResultCode.CONVERGED, alone.theta[:, :2], 0).astype(np.float32)
+    guess = np.where(alone.quality[:, 3:] == ResultCode.CONVERGED, alone.theta[:, :2], 0)
+    start = np.ascontiguousarray(guess, np.float32)  # another order in memory would be another kernel
     room = 4 * len(members) + _FEW
     while True:
         found = Found(np.empty(room, np.int32), np.empty((room, COLUMNS)), np.empty((room, 3)))

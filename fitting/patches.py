@@ -97,7 +97,7 @@ def _matched(s: float, side: int) -> Any:
 
 
 @borrower
-def explain(window: Any, trial: Any, choice: Any, count: int, most: int) -> int:
+def explain(window: Any, trial: Any, choice: Any, count: Any, most: int) -> Any:
     """Fit, add and remove emitters until the window is explained.
 
     `trial.theta` is start and result, `trial.index` follows its emitters. Gives their number.
@@ -105,19 +105,27 @@ def explain(window: Any, trial: Any, choice: Any, count: int, most: int) -> int:
     deviance, _ = climb(
         window, trial.theta, count, choice.start, choice.aspect, _ROUGHLY, np.int64(_FINAL_STEPS)
     )
-    count, deviance = _shrink(window, trial, choice, count, deviance)
-    grown = True
-    while grown and count < most:
-        grown = False
+    for grown in (False, True):
+        count, deviance = _shrink(window, trial, choice, count, deviance)
+        if not grown:
+            count, deviance = _grow(window, trial, choice, count, deviance, most)
+    return count
+
+
+@borrower
+def _grow(window: Any, trial: Any, choice: Any, count: Any, deviance: Any, most: int) -> Any:
+    """Add emitters, one at a time, until none is accepted; gives number and deviance."""
+    while count < most:
+        gained = 0.0
         for j in range(_find_maxima(window, trial, choice, count)):
             gained = _try_to_add(window, trial, choice, count, deviance, j)
             if gained > 0:
                 count += 1
                 deviance -= gained
-                grown = True
                 break
-    count, _ = _shrink(window, trial, choice, count, deviance)
-    return count
+        if gained == 0:
+            break
+    return count, deviance
 
 
 @borrower

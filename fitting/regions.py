@@ -131,12 +131,28 @@ def fit_regions(
         _paste(place, data, extra, chosen, side, y0, x0, region)
         start(place, guess, chosen, y0, x0, choice.aspect, region)
         before = total
-        total = _fit_region(region, cut, choice, window, trial, found, total)
+        step, rounds = _course(height, width, cut)
+        for sweep in range(rounds):
+            number: Any = np.int64(0)
+            grow, last = sweep < GROWING, sweep == rounds - 1
+            for y in range(0, height, step):
+                for x in range(0, width, step):
+                    core = (y, x, min(y + step, height), min(x + step, width))
+                    total = _visit(region, core, number, cut, choice, grow, last, window, trial, found, total)
+                    number += 1
         for i in range(before, min(total, len(found.frame))):
             found.frame[i] = place[chosen[0], 0]
             found.values[i, 0] += y0
             found.values[i, 1] += x0
     return total
+
+
+@borrower
+def _course(height: int, width: int, cut: Any) -> Any:
+    """Side of a core, and how often all windows are visited."""
+    if height <= cut.whole and width <= cut.whole:
+        return max(height, width), 1
+    return cut.core, GROWING + SETTLING
 
 
 @borrower
@@ -147,7 +163,7 @@ def _box(place: Any, chosen: Any, side: int) -> Any:
         y0, x0 = min(y0, place[i, 1]), min(x0, place[i, 2])
         y1, x1 = max(y1, place[i, 1]), max(x1, place[i, 2])
     half = side // 2
-    return y0 - half, x0 - half, y1 - y0 + side, x1 - x0 + side
+    return np.int64(y0 - half), np.int64(x0 - half), np.int64(y1 - y0 + side), np.int64(x1 - x0 + side)
 
 
 @device
@@ -173,24 +189,6 @@ def _paste(place: Any, data: Any, extra: Any, chosen: Any, side: int, y0: int, x
             for x in range(place[i, 2] - half - x0, place[i, 2] + half + 1 - x0):
                 region.data[y, x], region.extra[y, x] = data[at], extra[at]
                 at += LANES
-
-
-@borrower
-def _fit_region(region: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any, total: Any) -> Any:
-    """All windows of a region, round after round."""
-    height, width = np.int64(region.data.shape[0]), np.int64(region.data.shape[1])
-    whole = height <= cut.whole and width <= cut.whole
-    step = max(height, width) if whole else cut.core
-    rounds = 1 if whole else GROWING + SETTLING
-    for sweep in range(rounds):
-        number: Any = np.int64(0)
-        grow, last = whole or sweep < GROWING, sweep == rounds - 1
-        for y in range(0, height, step):
-            for x in range(0, width, step):
-                core = (y, x, min(y + step, height), min(x + step, width))
-                total = _visit(region, core, number, cut, choice, grow, last, window, trial, found, total)
-                number += 1
-    return total
 
 
 @borrower

@@ -31,7 +31,7 @@ def main() -> None:
     result["share_of_7x7_rate_at_11x11"] = round(
         result["mle_11x11"]["fits_per_s"] / result["mle_7x7"]["fits_per_s"], 3
     )
-    result["machine"] = {"cpu": platform.processor() or platform.machine(), "target": _target()}
+    result["machine"] = {"cpu": platform.processor() or platform.machine(), "target": target()}
     result["versions"] = {
         "python": platform.python_version(),
         "numba": numba.__version__,
@@ -69,7 +69,7 @@ def _measure(estimator: str, side: int, count: int, repeats: int) -> dict[str, f
     }
 
 
-def _target() -> str:
+def target() -> str:
     from llvmlite import binding
 
     return str(binding.get_host_cpu_name())

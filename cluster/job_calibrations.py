@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -92,7 +92,7 @@ def check_suffix(setting: str, path: str) -> None:
         )
 
 
-def psf_scale(facts: SeriesFacts, pixel_nm: float) -> dict[str, float]:
+def psf_scale(facts: SeriesFacts, pixel_nm: Sequence[float]) -> dict[str, float]:
     """Return pitches, focus plane and channels of a stack that is to be a PSF.
 
     Parameters
@@ -100,7 +100,7 @@ def psf_scale(facts: SeriesFacts, pixel_nm: float) -> dict[str, float]:
     facts
         Of the stack.
     pixel_nm
-        Pixel size of the data.
+        Width and height of a pixel of the data.
 
     Raises
     ------
@@ -121,10 +121,11 @@ def psf_scale(facts: SeriesFacts, pixel_nm: float) -> dict[str, float]:
         "focus_plane": _number(said.get("focus_plane"), (facts.frames - 1) / 2),
         "channels": _number(said.get("channels"), 2 if facts.width == 2 * facts.height else 1),
     }
-    if not abs(scale["pixel_nm"] / pixel_nm - 1) <= _PIXEL_TOLERANCE:
-        raise _refused(
-            f"{facts.path} has pixels of {scale['pixel_nm']:g} nm and the data of {pixel_nm:g} nm; they must be the same"
-        )
+    for pitch in pixel_nm:
+        if not abs(scale["pixel_nm"] / pitch - 1) <= _PIXEL_TOLERANCE:
+            raise _refused(
+                f"{facts.path} has pixels of {scale['pixel_nm']:g} nm and the data of {pitch:g} nm; they must be the same"
+            )
     return scale
 
 

@@ -38,12 +38,62 @@ _REFRACTION = Setting(
 )  # fmt: skip
 
 
+_LINKED = (
+    Setting(
+        "channels",
+        None,
+        "rectangles",
+        None,
+        "px",
+        "[x, y, width, height] of each channel on the chip; null: `views` strips of the frame, side by side along x.",
+        minimum=0,
+        maximum=2**20,
+        nullable=True,
+    ),
+    Setting(
+        "flips", None, "flags", None, "", "Which of the channels are upside down; null: none.", nullable=True
+    ),
+    Setting(
+        "views",
+        "Multiview.NumROIs",
+        "integer",
+        2,
+        "",
+        "Number of channels, where `channels` does not say.",
+        minimum=2,
+        maximum=_MOST_CHANNELS,
+    ),
+    Setting(
+        "ratios",
+        None,
+        "numbers",
+        None,
+        "1",
+        "Share of the light in each channel, where that is known: one signal is fitted then.",
+        minimum=0.0,
+        maximum=1.0,
+        nullable=True,
+    ),
+    Setting(
+        "axial_shifts_nm",
+        None,
+        "numbers",
+        None,
+        "nm",
+        "What is added to z in each channel; null: nothing.",
+        minimum=-10_000.0,
+        maximum=10_000.0,
+        nullable=True,
+    ),
+)
+
+
 def _lat_gauss(_settings: Mapping[str, object]) -> Any:
     return LAT_GAUSS_DTYPE
 
 
 def check_linked(settings: Mapping[str, Any]) -> None:
-    """What the schema of LinkedGaussFitR cannot say.
+    """What the schema of the fits of any number of channels cannot say.
 
     Raises
     ------
@@ -211,27 +261,21 @@ FITS: tuple[Fit, ...] = (
         layout=layouts.linked,
         run="fitting.splitter_fit:fit_linked",
         unused=frozenset({"psf", "interpolator", *GEOMETRY}),
-        options=(
-            Setting(
-                "channels", None, "rectangles", None, "px",
-                "[x, y, width, height] of each channel on the chip; null: `views` strips of the frame, side by side along x.",
-                minimum=0, maximum=2**20, nullable=True,
-            ),
-            Setting("flips", None, "flags", None, "", "Which of the channels are upside down; null: none.", nullable=True),
-            Setting(
-                "views", "Multiview.NumROIs", "integer", 2, "", "Number of channels, where `channels` does not say.",
-                minimum=2, maximum=_MOST_CHANNELS,
-            ),
-            Setting(
-                "ratios", None, "numbers", None, "1",
-                "Share of the light in each channel, where that is known: one signal is fitted then.",
-                minimum=0.0, maximum=1.0, nullable=True,
-            ),
-            Setting(
-                "axial_shifts_nm", None, "numbers", None, "nm", "What is added to z in each channel; null: nothing.",
-                minimum=-10_000.0, maximum=10_000.0, nullable=True,
-            ),
-        ),
+        options=_LINKED,
+        channels=0,
+        roi_widths=4.5,
+        check="fitting.catalogue:check_linked",
+    ),
+    Fit(
+        name="LinkedInterpFitR",
+        aliases=("linked-3d", "multi-channel-3d"),
+        title="Any number of channels, measured PSF",
+        description="A measured PSF at one place in all channels, each in its own plane of focus; one signal, where ratios are given.",
+        layout=layouts.linked_measured,
+        run="fitting.measured_fit:fit_linked",
+        unused=frozenset({"sigma_curves", *GEOMETRY}),
+        needs=("psf",),
+        options=(*_LINKED, _REFRACTION),
         channels=0,
         roi_widths=4.5,
         check="fitting.catalogue:check_linked",

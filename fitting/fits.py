@@ -37,6 +37,7 @@ from fitting.windows import (
 __all__ = [
     "FIDUCIAL_REACH",
     "FITS",
+    "OPTION_KEYS",
     "SETTINGS",
     "Fit",
     "Setting",
@@ -62,6 +63,10 @@ _WLS_ROI_HALF_SIZE = 5
 
 FITS: dict[str, Fit] = {fit.name: fit for fit in BUILT_IN}
 """The fits of the package by name; `known_fits` has those of other packages too."""
+OPTION_KEYS: dict[str, str] = {
+    option.pyme_key: option.name for fit in BUILT_IN for option in fit.options if option.pyme_key
+}
+"""Fits' own settings by the metadata key by which PYME knows them."""
 _TAKEN = frozenset(name.lower() for fit in BUILT_IN for name in (fit.name, *fit.aliases))
 
 
@@ -134,7 +139,7 @@ def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> d
     InvalidMetadata
         If the metadata's first data frame is not a frame number.
     """
-    given = _by_name(analysis)
+    given = _by_name(_with_options(analysis))
     fit = find(str(_value(BY_NAME["fit"], given, metadata)))
     settings = {setting.name: _value(setting, given, metadata, fit) for setting in SETTINGS}
     settings["fit"] = fit.name
@@ -146,6 +151,21 @@ def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> d
     _check_consistency(settings)
     _check_fit(fit, settings)
     return settings
+
+
+def _with_options(analysis: Mapping[str, object]) -> dict[str, object]:
+    """Move what is given by the PYME key of a fit's own setting into `options`."""
+    options = analysis.get("options")
+    by_key = {OPTION_KEYS[key]: value for key, value in analysis.items() if key in OPTION_KEYS}
+    rest = {key: value for key, value in analysis.items() if key not in OPTION_KEYS}
+    if not by_key:
+        return rest
+    if options is not None and not isinstance(options, Mapping):
+        return rest  # refused where all values are
+    twice = by_key.keys() & (options or {}).keys()
+    if twice:
+        raise InvalidSettings(f"options.{min(twice)}", "given twice, as an option and by its PYME key")
+    return rest | {"options": {**(options or {}), **by_key}}
 
 
 def _by_name(analysis: Mapping[str, object]) -> dict[str, object]:

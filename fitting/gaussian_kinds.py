@@ -22,7 +22,7 @@ from scipy.interpolate import CubicSpline
 
 from fitting.calibrated import SigmaCurves
 from fitting.kernel import borrower, provides
-from fitting.lanes import LANES, load, select, splat, store
+from fitting.lanes import LANES, gather, load, rounded, select, splat, store
 from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
 from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
@@ -32,7 +32,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _FIXED, _ROUND, _ELLIPTIC, _BY_Z = 0, 1, 2, 3
 _SCANNED = 12  # values of z among which the start is chosen
-_NONE = np.zeros((1, 8), np.float32)
+_NONE = np.zeros(8, np.float32)
 
 
 class Widths(NamedTuple):
@@ -46,8 +46,11 @@ class Widths(NamedTuple):
         Start of the width [px of x], the smallest one where z decides; pixel width over pixel height [1].
     lowest, pitch : float32
         First z of the table and its step [nm].
-    table : (intervals, 8) float32 array
-        Coefficients of the cubics of s_x, then of s_y [px of their axes], in (z - z_interval) / pitch, constant first.
+    intervals : int
+        Of z, between the points of the table.
+    table : (8 intervals,) float32 array
+        Coefficients of the cubics of s_x, then of s_y [px of their axes], in (z - z_interval) / pitch, constant first,
+        indexed [coefficient, interval].
     """
 
     kind: int
@@ -55,6 +58,7 @@ class Widths(NamedTuple):
     aspect: Any
     lowest: Any
     pitch: Any
+    intervals: int
     table: Any
 
 
@@ -134,12 +138,13 @@ class AstigmaticPsf(NamedTuple):
         return _widths(_BY_Z, min(x.min(), y.min()), self.aspect)._replace(
             lowest=np.float32(self.lowest_nm),
             pitch=np.float32(self.pitch_nm),
+            intervals=len(x) - 1,
             table=_cubics(x.tobytes(), y.tobytes(), self.aspect),
         )
 
 
 def _widths(kind: int, width: float, aspect: float) -> Widths:
-    return Widths(kind, np.float32(width), np.float32(aspect), np.float32(0), np.float32(1), _NONE)
+    return Widths(kind, np.float32(width), np.float32(aspect), np.float32(0), np.float32(1), 1, _NONE)
 
 
 @lru_cache(maxsize=8)
@@ -147,8 +152,8 @@ def _cubics(x: bytes, y: bytes, aspect: float) -> npt.NDArray[np.float32]:
     """`Widths.table` of widths given as bytes: a fit of few molecules takes less time than the splines."""
     widths = (np.frombuffer(x), np.frombuffer(y) * aspect)
     steps = np.arange(len(widths[0]), dtype=np.float64)
-    cubics = [CubicSpline(steps, values).c[::-1].T for values in widths]
-    return np.ascontiguousarray(np.concatenate(cubics, axis=1), np.float32)
+    cubics = [CubicSpline(steps, values).c[::-1] for values in widths]
+    return np.ascontiguousarray(np.concatenate(cubics), np.float32).reshape(-1)
 
 
 @borrower
@@ -170,7 +175,7 @@ def _trials(_psf: Any) -> int:
 @provides(limits, Widths)
 def _limits(psf: Any, _shape: int, side: int) -> Any:
     if psf.kind == _BY_Z:
-        return psf.lowest, psf.lowest + psf.pitch * np.float32(psf.table.shape[0]), np.float32(LEFT_ROI)
+        return psf.lowest, psf.lowest + psf.pitch * np.float32(psf.intervals), np.float32(LEFT_ROI)
     return np.float32(LEAST_WIDTH), np.float32(side), np.float32(DEGENERATE)
 
 
@@ -178,7 +183,7 @@ def _limits(psf: Any, _shape: int, side: int) -> Any:
 def _longest_step(psf: Any, theta: Any, parameter: int) -> Any:
     if parameter >= 2:
         if psf.kind == _BY_Z:
-            return splat(psf.pitch * np.float32(psf.table.shape[0]) * np.float32(_Z_STEP))
+            return splat(psf.pitch * np.float32(psf.intervals) * np.float32(_Z_STEP))
         return load(theta, parameter * LANES) * 0.3
     if psf.kind == _ROUND:
         return load(theta, 2 * LANES) * 0.7
@@ -219,25 +224,21 @@ def _put_widths(psf: Any, local: Any, out: Any) -> None:
 
 @borrower
 def _look_up(psf: Any, local: Any, out: Any) -> None:
-    """Widths and their slopes at z, lane by lane; beyond the ends of the curves they are constant."""
-    intervals = psf.table.shape[0]
-    last = np.float32(intervals)
-    for lane in range(LANES):
-        t = (local[2 * LANES + lane] - psf.lowest) / psf.pitch
-        inside = np.float32(1.0) if np.float32(0.0) <= t <= last else np.float32(0.0)
-        t = min(max(t, np.float32(0.0)), last)
-        i = max(min(int(t), intervals - 1), 0)  # NaN is no number of an interval
-        u = t - np.float32(i)
-        for axis in range(2):
-            c0, c1, c2, c3 = (
-                psf.table[i, 4 * axis],
-                psf.table[i, 4 * axis + 1],
-                psf.table[i, 4 * axis + 2],
-                psf.table[i, 4 * axis + 3],
-            )
-            out[axis * LANES + lane] = ((c3 * u + c2) * u + c1) * u + c0
-            slope = (np.float32(3.0) * c3 * u + np.float32(2.0) * c2) * u + c1
-            out[(2 + axis) * LANES + lane] = slope * inside / psf.pitch
+    """Widths and their slopes at z; beyond the ends of the curves they are constant."""
+    count = psf.intervals
+    last, per_nm = np.float32(count), np.float32(1.0) / psf.pitch
+    t = (load(local, 2 * LANES) - psf.lowest) * per_nm
+    slope_scale = select((t >= 0.0) & (t <= last), splat(per_nm), 0.0)
+    t = at_least(select(t < last, t, last), 0.0)
+    i = rounded(t - 0.5)
+    i = at_least(select(i < last - np.float32(1.0), i, last - np.float32(1.0)), 0.0)
+    u = t - i
+    for axis in range(2):
+        first = 4 * axis * count
+        c0, c1 = gather(psf.table, first, i), gather(psf.table, first + count, i)
+        c2, c3 = gather(psf.table, first + 2 * count, i), gather(psf.table, first + 3 * count, i)
+        store(out, axis * LANES, ((c3 * u + c2) * u + c1) * u + c0)
+        store(out, (2 + axis) * LANES, ((c3 * u * 3.0 + c2 * 2.0) * u + c1) * slope_scale)
 
 
 @borrower
@@ -391,7 +392,7 @@ def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
     residual, score = rest[_WIDTHS * LANES :], rest[(_WIDTHS + side * side) * LANES :]
     for k in range(_SCANNED):
         store(score, k * LANES, splat(np.float32(0.0)))
-    span = psf.pitch * np.float32(psf.table.shape[0])
+    span = psf.pitch * np.float32(psf.intervals)
     for c in range(views.channels):
         weight = write_residual(views, c, block, residual)
         at = (block * views.channels + c) * 2 * LANES
@@ -412,13 +413,15 @@ def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
 
 @borrower
 def _widths_at(psf: Any, z: Any) -> Any:
-    """s_x, s_y at one z, at the beginning of its interval's cubic or close to it."""
-    intervals = psf.table.shape[0]
-    t = (z - psf.lowest) / psf.pitch
-    t = min(max(t, np.float32(0.0)), np.float32(intervals))
-    i = min(int(t), intervals - 1)
-    u = t - np.float32(i)
-    row = psf.table[i]
-    return ((row[3] * u + row[2]) * u + row[1]) * u + row[0], ((row[7] * u + row[6]) * u + row[5]) * u + row[
-        4
-    ]
+    """s_x, s_y at one z."""
+    count = psf.intervals
+    t = min(max((z - psf.lowest) / psf.pitch, np.float32(0.0)), np.float32(count))
+    i = min(int(t), count - 1)
+    return _cubic(psf.table, i, count, t - np.float32(i)), _cubic(
+        psf.table, 4 * count + i, count, t - np.float32(i)
+    )
+
+
+@borrower
+def _cubic(table: Any, at: int, count: int, u: Any) -> Any:
+    return ((table[at + 3 * count] * u + table[at + 2 * count]) * u + table[at + count]) * u + table[at]

@@ -169,6 +169,26 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def gather(typing: Any, array: Any, offset: Any, index: Any) -> Any:
+    """``array[offset + index]`` of a flat float32 array, unchecked; `index` is lanes of whole numbers, one for each lane."""
+    del typing, offset
+    if not _flat(array, types.float32) or not isinstance(index, LanesType):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+        whole = builder.fptosi(args[2], _INTS)
+        value = ir.Constant(_FLOATS, ir.Undefined)
+        for lane in range(LANES):
+            place = ir.Constant(_INT, lane)
+            number = builder.load(builder.gep(data, [builder.extract_element(whole, place)]))
+            value = builder.insert_element(value, number, place)
+        return value
+
+    return lanes_type(array, types.intp, index), emit
+
+
+@intrinsic
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """``array[offset : offset + 16] = value`` of a flat float32 array, unchecked."""
     del typing, offset

@@ -155,8 +155,16 @@ def several(_settings: Mapping[str, object]) -> Layout:
 
 def linked(settings: Mapping[str, object]) -> Layout:
     """A row of LinkedGaussFitR: a signal and a background for each channel; z0 in place of sigma where z is fitted."""
+    return _linked(settings, "z0" if settings.get("sigma_curves") is not None else "sigma")
+
+
+def linked_measured(settings: Mapping[str, object]) -> Layout:
+    """A row of LinkedInterpFitR: as LinkedGaussFitR with z0."""
+    return _linked(settings, "z0")
+
+
+def _linked(settings: Mapping[str, object], shape: str) -> Layout:
     numbers = range(channels_of(settings))
-    shape = "z0" if settings.get("sigma_curves") is not None else "sigma"
     ratios = one_signal(settings)
     signals = ("A",) if ratios else tuple(f"A{k}" for k in numbers)
     return layout(

@@ -89,7 +89,7 @@ def analyse(
     frames : (n, h, w) array
         Raw frames [ADU]; uint8, uint16 or float32, NaN for a pixel without value. Other types are converted.
     analysis : mapping
-        Settings, complete or not; maps are arrays here.
+        Settings, complete or not; maps are arrays here, and calibrations objects (`fitting.calibrated`, `fitting.shift_field`).
     metadata : mapping
         Metadata of the series, by PYME's keys.
     first_frame : int
@@ -133,7 +133,7 @@ def analyse(
     rows, candidates = localiser.run(chosen)
     fiducials = np.zeros(0, LAT_GAUSS_DTYPE)
     if settings["track_fiducials"]:
-        fiducials = find_fiducials(stack, chosen, settings, camera, origin)
+        fiducials = find_fiducials(stack, chosen, settings, camera, origin, channels.bounds[0])
     return Analysis(rows, fiducials, candidates, status)
 
 
@@ -307,7 +307,12 @@ class _Localiser:
             self._rois, int(number), self._settings, self._camera, self._calibrations, self._dtype, self._shape, self._origin,
             self._stack.first, self._channels,
         )  # fmt: skip
-        self._rows.append(self._run_fit(batch))
+        rows = self._run_fit(batch)
+        if rows.dtype != self._dtype:
+            raise InvalidSettings(
+                "fit", f"{self._settings['fit']} gave rows of another layout than it declares"
+            )
+        self._rows.append(rows)
         table = np.zeros(candidates, CANDIDATE_DTYPE)
         table["frame"] = self._sink.frame[:candidates] + self._stack.first
         table["y_px"] = self._sink.values[:candidates, 0] + self._origin[0]

@@ -1,4 +1,4 @@
-r"""The fits of a measured PSF: InterpFitR, SplitterFitInterpNR, SplitterFitInterpBNR.
+r"""The fits of a measured PSF: InterpFitR, SplitterFitInterpNR, SplitterFitInterpBNR, LinkedInterpFitR.
 
 `A` is the whole signal in focus [ADU]. A biplane is fitted once for every ratio that is given, and the fit of the highest likelihood kept: the
 number of parameters is the same, so nothing else need be weighed.
@@ -15,6 +15,7 @@ from fitting.columns import Column, Parameters, fill
 from fitting.errors import InvalidSettings
 from fitting.linked import Link, LinkedEstimates, estimate_linked
 from fitting.spline import SplinePsf, spline_psf
+from fitting.splitter_fit import backgrounds, link_of, signals_of
 
 
 def fit(batch: Batch) -> Rows:
@@ -53,6 +54,16 @@ def fit_biplane(batch: Batch) -> Rows:
     best = np.argmin(np.stack(deviances), axis=0)
     kept: Rows = np.stack(tables)[best, np.arange(batch.number)]
     return kept
+
+
+def fit_linked(batch: Batch) -> Rows:
+    """Rows of LinkedInterpFitR."""
+    link = link_of(batch, with_z=True)
+    found = _estimate(batch, link)
+    parameters = Parameters(found, batch)
+    columns = _place(parameters) | backgrounds(parameters, link)
+    columns |= {name: parameters.adu(signal) for name, signal in signals_of(link).items()}
+    return fill(batch.empty_rows(), found, parameters, batch, columns)
 
 
 def _two_channels(batch: Batch) -> Link:

@@ -67,13 +67,23 @@ class RoiBuffer:
 
 @device
 def put_rois(
-    frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, y: int, x: int, index: int
+    frame: Any,
+    level: Any,
+    per_frame: Any,
+    law: Any,
+    plan: Any,
+    sink: Any,
+    t: int,
+    at_y: Any,
+    at_x: Any,
+    index: int,
 ) -> None:
-    """Write the ROIs of the molecule near pixel (y, x) of channel 0, one a channel, as number `index`."""
+    """Write the ROIs of the molecule at (at_y, at_x) [px] of channel 0, one a channel, as number `index`."""
     channels = plan.channels
+    y, x = round(at_y), round(at_x)
     sink.place[index, 0], sink.place[index, 1], sink.place[index, 2] = t, y, x
     for c in range(channels.number):
-        dy, dx = shift_px(channels, c, y, x)
+        dy, dx = shift_px(channels, c, at_y, at_x)
         near_y, near_x = round(y - dy), round(x - dx)
         sink.shifts[index, c, 0] = np.float32(x - dx - near_x)
         sink.shifts[index, c, 1] = np.float32(y - dy - near_y)

@@ -110,7 +110,7 @@ def scan(
             sink.values[candidates + i, 2] = peaks.values[i, 3]
             sink.fitted[candidates + i] = 1 if kept else 0
             if kept or plan.neighbours:
-                y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
+                y, x = peaks.values[i, 0], peaks.values[i, 1]
                 put_rois(frame, level, per_frame, law, plan, sink, t, y, x, rois)
                 sink.place[rois, 3] = 1 if kept else 0
                 rois += 1

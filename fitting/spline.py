@@ -80,10 +80,11 @@ class SplinePsf(NamedTuple):
         from fitting.spline_kind import Splines  # the rest of this module is used where no kernel is loaded
 
         channels, planes, rows, columns = self.coefficients.shape
+        steps = planes - TAPS
         return Splines(
-            self.coefficients.reshape(-1), channels, planes, rows, columns,
+            self.coefficients.reshape(-1), channels, planes, rows, columns, steps,
             np.float32(-self.focus_plane * self.pitch_nm), np.float32(self.pitch_nm), self.degree,
-            int(np.clip(round((planes - 4) * self.pitch_nm / _SCAN_NM), 5, _MOST_SCANNED)),
+            int(np.clip(round(steps * self.pitch_nm / _SCAN_NM), 5, _MOST_SCANNED)),
         )  # fmt: skip
 
 

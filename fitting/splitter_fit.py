@@ -53,14 +53,8 @@ def _signals(
 
 def fit_linked(batch: Batch) -> Rows:
     """Rows of LinkedGaussFitR. `A` is a peak where the width is one of the columns, else the whole signal; both in ADU."""
-    options, curves = batch.settings["options"], batch.calibrations.sigma_curves
-    number = batch.channels
-    ratios = options["ratios"]
-    link = Link(
-        number,
-        ratios=None if ratios is None else [share / sum(ratios) for share in ratios],
-        axial_shift_nm=None if curves is None else options["axial_shifts_nm"],
-    )
+    curves = batch.calibrations.sigma_curves
+    link = link_of(batch, with_z=curves is not None)
     psf: Psf = (
         GaussianPsf(batch.width_px, batch.aspect)
         if curves is None
@@ -69,9 +63,8 @@ def fit_linked(batch: Batch) -> Rows:
     data, extra = batch.lanes()
     found = estimate_linked(psf, link, data, extra, number=batch.number, side=batch.side, shifts=batch.shifts)
     parameters = Parameters(found, batch)
-    columns = parameters.places()
-    columns |= {f"background{c}": parameters.adu(f"b{c}") for c in range(number)}
-    signals = {"A": "N"} if ratios is not None else {f"A{c}": f"N{c}" for c in range(number)}
+    columns = parameters.places() | backgrounds(parameters, link)
+    signals = signals_of(link)
     if curves is None:
         width = columns["sigma"] = parameters.width("s")
         columns |= {name: parameters.peak(signal, width, width) for name, signal in signals.items()}
@@ -79,3 +72,24 @@ def fit_linked(batch: Batch) -> Rows:
         columns["z0"] = parameters.plain("z")
         columns |= {name: parameters.adu(signal) for name, signal in signals.items()}
     return fill(batch.empty_rows(), found, parameters, batch, columns)
+
+
+def link_of(batch: Batch, *, with_z: bool) -> Link:
+    """What the channels share, as the options of a fit of any number of channels say."""
+    options = batch.settings["options"]
+    ratios = options["ratios"]
+    return Link(
+        batch.channels,
+        ratios=None if ratios is None else [share / sum(ratios) for share in ratios],
+        axial_shift_nm=options["axial_shifts_nm"] if with_z else None,
+    )
+
+
+def signals_of(link: Link) -> dict[str, str]:
+    """Columns of the signals, and the parameters they are made of."""
+    return {"A": "N"} if link.ratios is not None else {f"A{c}": f"N{c}" for c in range(link.channels)}
+
+
+def backgrounds(parameters: Parameters, link: Link) -> dict[str, Column]:
+    """Columns of the backgrounds."""
+    return {f"background{c}": parameters.adu(f"b{c}") for c in range(link.channels)}

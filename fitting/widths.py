@@ -26,9 +26,9 @@ from fitting.calibrated import SigmaCurves
 
 FloatArray = npt.NDArray[np.float64]
 
-_GRID = 401  # values of z to begin with
+_GRID = 141  # values of z to begin with
 _STEPS = 6  # of Gauss and Newton
-_TOGETHER = 4096
+_TOGETHER = 1024
 
 
 def widths_at(
@@ -77,16 +77,33 @@ def _nearest(
     x, y = _splines(curves)
     low, high = float(curves.z_nm[0]), float(curves.z_nm[-1])
     grid = np.linspace(low, high, _GRID)
-    away = ((sx[:, np.newaxis] - x(grid)) / sx_err[:, np.newaxis]) ** 2
-    away += ((sy[:, np.newaxis] - y(grid)) / sy_err[:, np.newaxis]) ** 2
-    start = grid[np.argmin(away, axis=1)]
-    z = start
     pitch = (high - low) / (_GRID - 1)
-    information = np.ones_like(z)
+    _, away, _ = _step(
+        grid,
+        sx[:, np.newaxis],
+        sx_err[:, np.newaxis],
+        sy[:, np.newaxis],
+        sy_err[:, np.newaxis],
+        x,
+        y,
+        pitch / 2,
+    )
+    start = grid[np.argmin(away, axis=1)]
+    z, information = start, np.ones_like(start)
     for _ in range(_STEPS):
-        across, along = x(z, 1) / sx_err, y(z, 1) / sy_err
-        information = np.maximum(across**2 + along**2, 1e-12)
-        step = (across * (sx - x(z)) / sx_err + along * (sy - y(z)) / sy_err) / information
+        step, _, information = _step(z, sx, sx_err, sy, sy_err, x, y, pitch)
         z = np.clip(np.clip(z + step, start - pitch, start + pitch), low, high)
     inside = (z > low) & (z < high)
     return z, np.where(inside, 1 / np.sqrt(information), np.nan)
+
+
+def _step(
+    z: FloatArray, sx: FloatArray, sx_err: FloatArray, sy: FloatArray, sy_err: FloatArray,
+    x: CubicSpline, y: CubicSpline, longest: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
+    """Gauss's and Newton's step from z, at most `longest`, the distance² after it if curves were straight, and 1/var z."""
+    off_x, off_y = (sx - x(z)) / sx_err, (sy - y(z)) / sy_err
+    slope_x, slope_y = x(z, 1) / sx_err, y(z, 1) / sy_err
+    information = np.maximum(slope_x**2 + slope_y**2, 1e-12)
+    step = np.clip((slope_x * off_x + slope_y * off_y) / information, -longest, longest)
+    return step, (off_x - slope_x * step) ** 2 + (off_y - slope_y * step) ** 2, information

@@ -64,13 +64,17 @@ def merged_metadata(
     if shape is not None:
         merged |= {"Camera.ROIHeight": shape[0], "Camera.ROIWidth": shape[1]}
     merged |= {key: value for key, value in metadata.items() if value is not None}
-    unused = find(str(settings["fit"])).unused if "fit" in settings else frozenset()
+    fit = find(str(settings["fit"])) if "fit" in settings else None
     for setting in SETTINGS:
-        if setting.name in unused:
+        if fit is not None and setting.name in fit.unused:
             continue
         value = _pyme_value(setting.name, settings.get(setting.name))
         if setting.pyme_key is not None and value is not None:
             merged[setting.pyme_key] = value
+    options = settings.get("options") or {}
+    for option in fit.options if fit is not None else ():
+        if option.pyme_key is not None and options.get(option.name) is not None:
+            merged[option.pyme_key] = options[option.name]
     return merged
 
 

@@ -19,6 +19,7 @@ from cluster.scheduler.sheets import Sheet
 from fitting import fits
 from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
 from fitting.geometry import chip_origin, place, rectangles
+from fitting.layouts import channels_of
 
 T = TypeVar("T")
 
@@ -159,7 +160,8 @@ class Submissions:
         """The same for a PSF, with the pitches that it or the file beside it says."""
         check_suffix("psf", path)
         facts = (await self._found(draft, "psf", path, self._source.locate)).facts
-        scale = psf_scale(facts, 1000 * float(draft.values["voxelsize.x"]))
+        scale = psf_scale(facts, [1000 * float(draft.values[f"voxelsize.{axis}"]) for axis in "xy"])
+        _check_psf_channels(draft, facts.path, int(scale["channels"]))
         draft.analysis["psf"], draft.maps["psf"] = facts.path, facts.fingerprint
         draft.maps[PSF_SCALE] = json.dumps(scale)
 
@@ -241,6 +243,16 @@ def _check_roi(draft: Draft) -> None:
         raise Invalid(
             f"roi: {roi} does not lie in the frame, which is {facts.width} × {facts.height} px",
             field="analysis.roi",
+        )
+
+
+def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
+    fit = fits.find(draft.analysis["fit"])
+    needed = fit.channels or channels_of(draft.analysis)
+    if channels not in (1, needed):
+        raise Invalid(
+            f"psf: {path} holds {channels} channels side by side, and {fit.name} fits {needed}",
+            field="analysis.psf",
         )
 
 

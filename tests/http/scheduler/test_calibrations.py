@@ -111,6 +111,10 @@ async def test_what_cannot_be_used_is_refused_and_names_the_setting(
         ({"frames": 1}, "is no PSF"),
         ({"pitches": {"pixel_nm": 100.0}}, '"step_nm": …'),
         ({"pitches": {"pixel_nm": 65.0, "step_nm": 50.0}}, "the data of 100 nm"),
+        (
+            {"pitches": {"pixel_nm": 100.0, "step_nm": 50.0, "channels": 2}},
+            "holds 2 channels side by side, and InterpFitR fits 1",
+        ),
     ],
 )
 async def test_a_stack_that_is_no_psf_of_these_data_is_refused(

@@ -271,6 +271,31 @@ def test_a_spot_at_the_centre_of_a_pixel_is_a_whole_number_of_pixels_from_the_fi
             assert (found["dx"], found["dy"]) == (pytest.approx([0], abs=0.1), pytest.approx([0], abs=0.1))
 
 
+def test_a_bent_field_is_looked_up_where_the_molecule_is(
+    spot: Callable[..., Array], metadata: dict[str, object]
+) -> None:
+    """Without noise nothing but the field's table and the place where it is read can move a molecule."""
+    bent = ShiftField(
+        (2000.0, 2000.0),
+        2000.0,
+        np.array([[200.0, 0, 30], [25, 0, 0], [20, 0, 0]]),
+        np.array([[-90.0, 20, 25], [30, 5, 0]]),
+    )
+    rng = np.random.default_rng(8)
+    places = rng.uniform(12, 28, (20, 2))
+    frames = np.full((20, 80, 40), 110.0)
+    for image, (x, y) in zip(frames, places, strict=True):
+        dx, dy = bent.at(PIXEL_NM * x, PIXEL_NM * y)
+        image[:40] += 2 * spot(x, y, 20_000, 1.3, 40, 40)
+        image[40:] += 2 * spot(x - float(dx) / PIXEL_NM, y - float(dy) / PIXEL_NM, 20_000, 1.3, 40, 40)[::-1]
+
+    rows = analyse(frames.astype(np.float32), {"fit": "two-colour", "shifts": bent, **PLAIN}, metadata).rows
+
+    assert len(rows) == 20
+    off = np.stack([rows["fitResults"][name] for name in ("x0", "y0")], axis=1) - PIXEL_NM * places
+    assert np.abs(off).max() < 0.6
+
+
 def test_the_part_of_the_chip_that_was_read_out_moves_channels_and_field_along(
     sample: Any, metadata: dict[str, object]
 ) -> None:
@@ -353,6 +378,25 @@ def test_three_channels_share_one_place(spot: Callable[..., Array], metadata: di
     assert np.array(signals) / signals[1] == pytest.approx([0.5, 1, 0.25], abs=0.06)
 
 
+def test_planes_with_a_measured_psf_share_one_place_and_one_signal(
+    sample: Any, metadata: dict[str, object], psf: MeasuredPsf
+) -> None:
+    frames, truth = sample(photons=(4200.0, 1800.0), axial_shift_nm=-270.0)
+    channels = [[0, 0, WIDTH, HEIGHT], [0, HEIGHT, WIDTH, HEIGHT]]
+    options = {"channels": channels, "flips": [False, True], "ratios": [7, 3], "axial_shifts_nm": [0, -270]}
+    with pytest.raises(InvalidSettings) as caught:
+        analyse(frames, {"fit": "linked-3d", "psf": psf, "options": options}, metadata)
+    assert caught.value.field == "options.ratios"
+
+    options |= {"ratios": [0.7, 0.3]}
+    rows = analyse(
+        frames, {"fit": "linked-3d", "psf": psf, "shifts": FIELD, "options": options, **PLAIN}, metadata
+    ).rows
+
+    assert_right(rows, truth, "x0", "y0", "z0")
+    assert np.median(rows["fitResults"]["A"] * 0.5) == pytest.approx(6000, rel=0.02)
+
+
 @pytest.mark.parametrize(
     "analysis",
     [
@@ -383,12 +427,20 @@ def test_any_split_into_tasks_gives_the_same_bytes(
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
-def test_fiducials_of_any_fit_are_round_gaussians(sample: Any, metadata: dict[str, object]) -> None:
-    frames, _ = sample(frames=4)
+def test_fiducials_of_any_fit_are_round_gaussians_and_count_once(
+    spot: Callable[..., Array], metadata: dict[str, object]
+) -> None:
+    half = 20 + 40 * spot(24, 13, 9000, 1.4, 40, 60)
+    expected = np.repeat(np.concatenate([half, half[::-1]])[np.newaxis], 12, axis=0)
+    frames = np.round(100 + np.random.default_rng(3).poisson(expected) / 0.5).clip(0, 65535).astype(np.uint16)
+    analysis = {"fit": "two-colour", "track_fiducials": True, "fiducial_roi_half_size": 6, **PLAIN}
 
-    analysed = analyse(frames, {"fit": "astigmatic", "track_fiducials": True, **PLAIN}, metadata)
+    markers = analyse(frames, analysis, metadata).fiducials
 
-    assert analysed.fiducials.dtype == LAT_GAUSS_DTYPE
+    assert markers.dtype == LAT_GAUSS_DTYPE
+    assert (markers["tIndex"] == np.arange(12)).all()
+    assert markers["fitResults"]["x0"] == pytest.approx(2400, abs=5)
+    assert markers["fitResults"]["y0"] == pytest.approx(1300, abs=5)
 
 
 def test_no_molecules_are_no_rows_of_the_right_kind(metadata: dict[str, object], psf: MeasuredPsf) -> None:

@@ -166,6 +166,22 @@ def test_pymes_keys_reach_the_settings_and_the_options_of_a_fit() -> None:
     }  # fmt: skip
 
 
+def test_a_fits_own_setting_may_be_given_by_its_pyme_key() -> None:
+    settings = resolve(
+        {"fit": "biplane", "psf": "p.tif", "Analysis.AxialShift": -270, "options": {"fit_shifts": 1}},
+        METADATA,
+    )
+
+    assert (settings["options"]["axial_shift_nm"], settings["options"]["fit_shifts"]) == (-270.0, True)  # type: ignore[index]
+    for analysis in (
+        {"fit": "gaussian", "Analysis.AxialShift": -270},
+        {"fit": "biplane", "psf": "p.tif", "Analysis.AxialShift": 1, "options": {"axial_shift_nm": 2}},
+    ):
+        with pytest.raises(InvalidSettings) as caught:
+            resolve(analysis, METADATA)
+        assert caught.value.field == "options.axial_shift_nm"
+
+
 def test_the_shift_fit_starts_from_frames_as_they_are_unless_told_otherwise() -> None:
     settings = resolve({"fit": "SplitterShiftEstFR"}, METADATA)
     given = resolve(

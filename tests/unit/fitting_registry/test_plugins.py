@@ -119,3 +119,16 @@ def test_a_broken_plug_in_is_named_and_keeps_nobody_from_working(
     assert said in str(caught.value)
     assert fits.resolve({}, METADATA)["fit"] == "LatGaussFitFR"
     assert "Mine" not in fits.known_fits()
+
+
+def test_a_plug_in_whose_rows_are_not_as_it_declares_is_found_out(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "other_rows", raising=False)
+    source = CHANGED.format("name='Other', aliases=(), run='other_rows:fit'") + (
+        "\ndef fit(batch): return numpy.zeros(batch.number, [('tIndex', 'i4')])\n"
+    )
+    install("other-rows", "other = other_rows:FIT", source=source)
+
+    with pytest.raises(InvalidSettings, match="Other gave rows of another layout"):
+        analyse(np.full((1, 20, 20), 100, np.uint16), {"fit": "Other"}, METADATA)

@@ -31,6 +31,7 @@ _SLACK = 4  # [px] by which the raster order of candidates and that of their ROI
 _POOR = 2.5  # standard deviations of the deviance, above which one molecule does not explain a ROI
 _WIDE = 2.0  # [standard errors] by which the width may exceed the expected one
 _APART = 4.0  # [sigma] from which on neighbours do not matter for each other's error
+_MANY = 12  # ROIs of a region, above which it is not worth while to ask whether it is settled
 _FEW = 64
 
 
@@ -129,19 +130,16 @@ def _too_close(
     width_px: float,
     aspect: float,
 ) -> BoolArray:
-    """ROIs whose molecule has another one of the same region near."""
+    """ROIs whose molecule has another one of the same region near, and those of regions with many ROIs."""
     x, y = place[:, 2] + found.theta[:, 0], (place[:, 1] + found.theta[:, 1]) / aspect
     order = np.argsort(label, kind="stable")
-    close = np.zeros(len(label), bool)
-    step = 1
-    while True:
+    close = np.bincount(label, minlength=len(label))[label] > _MANY
+    for step in range(1, min(_MANY, len(label))):
         one, other = order[:-step], order[step:]
         together = label[one] == label[other]
-        if not together.any():
-            return close
         near = together & (np.hypot(x[one] - x[other], y[one] - y[other]) < _APART * width_px)
         close[one[near]] = close[other[near]] = True
-        step += 1
+    return close
 
 
 def _of_settled(

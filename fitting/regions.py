@@ -48,7 +48,8 @@ class Found(NamedTuple):
 class _Region(NamedTuple):
     """A region's pixels in its box, its emitters so far and the background of each window.
 
-    x, y, n, s (m,): place, photons and width of each; alive (m,) bool; count (1,) int64: emitters in the list, alive or not; width_px: expected width.
+    x, y, n, s (m,): place, photons and width of each; alive (m,) bool; near (m,) int64: those that matter for a row of windows;
+    count (2,) int64: emitters in the list, alive or not, and number of near ones; width_px: expected width.
     """
 
     data: Any
@@ -58,6 +59,7 @@ class _Region(NamedTuple):
     n: Any
     s: Any
     alive: Any
+    near: Any
     count: Any
     background: Any
     width_px: Any
@@ -96,6 +98,7 @@ def label_regions(place: Any, number: int, side: int, slack: int, label: Any) ->
 @borrower
 def _root(label: Any, i: int) -> int:
     while label[i] != i:
+        label[i] = label[label[i]]
         i = label[i]
     return i
 
@@ -136,6 +139,7 @@ def fit_regions(
             number: Any = np.int64(0)
             grow, last = sweep < GROWING, sweep == rounds - 1
             for y in range(0, height, step):
+                _gather(region, y, y + step, cut.margin, choice.aspect)
                 for x in range(0, width, step):
                     core = (y, x, min(y + step, height), min(x + step, width))
                     total = _visit(region, core, number, cut, choice, grow, last, window, trial, found, total)
@@ -174,8 +178,7 @@ def _make_region(height: int, width: int, candidates: int, cut: Any, width_px: A
     return _Region(
         np.full((height, width), unknown), np.full((height, width), unknown),
         np.zeros(room), np.zeros(room), np.zeros(room), np.full(room, np.float64(width_px)), np.zeros(room, np.bool_),
-        np.zeros(1, np.int64),
-        np.zeros(windows), np.float64(width_px),
+        np.zeros(room, np.int64), np.zeros(2, np.int64), np.zeros(windows), np.float64(width_px),
     )  # fmt: skip
 
 
@@ -235,6 +238,18 @@ def _load(region: Any, core: Any, box: Any, window: Any) -> bool:
 
 
 @borrower
+def _gather(region: Any, first: int, last: int, margin: int, aspect: Any) -> None:
+    """List the emitters that shine into the windows of a row of cores, or may move there."""
+    reach = 2 * margin + _LIGHT * region.width_px * aspect
+    number = 0
+    for j in range(region.count[0]):
+        if region.alive[j] and first - reach <= region.y[j] < last + reach:
+            region.near[number] = j
+            number += 1
+    region.count[1] = number
+
+
+@borrower
 def _is_in(region: Any, j: int, box: Any) -> Any:
     """Whether emitter j is in a box; what has moved beyond the region's edge counts as on it."""
     height, width = region.data.shape
@@ -249,7 +264,8 @@ def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: A
     while _own(region, core) > most:
         _drop_dimmest(region, core)
     for own in (True, False):
-        for j in range(region.count[0]):
+        for q in range(region.count[1]):
+            j = region.near[q]
             if region.alive[j] and _is_in(region, j, core) == own:
                 if count < most and _is_in(region, j, box):
                     i = FIRST + EACH * count
@@ -266,7 +282,8 @@ def _take_in(region: Any, core: Any, box: Any, most: int, aspect: Any, window: A
 def _own(region: Any, core: Any) -> int:
     """Number of emitters in a core."""
     number = 0
-    for j in range(region.count[0]):
+    for q in range(region.count[1]):
+        j = region.near[q]
         if region.alive[j] and _is_in(region, j, core):
             number += 1
     return number
@@ -275,7 +292,8 @@ def _own(region: Any, core: Any) -> int:
 @borrower
 def _drop_dimmest(region: Any, core: Any) -> None:
     dimmest, least = -1, np.inf
-    for j in range(region.count[0]):
+    for q in range(region.count[1]):
+        j = region.near[q]
         if region.alive[j] and _is_in(region, j, core) and region.n[j] < least:
             dimmest, least = j, region.n[j]
     region.alive[dimmest] = False
@@ -305,7 +323,8 @@ def _add_light(region: Any, j: int, box: Any, aspect: Any, window: Any) -> None:
 def _put_back(region: Any, core: Any, box: Any, margin: int, trial: Any, count: int) -> None:
     """Bring the list up to date: what is in the core, or new."""
     grown = (core[0] - margin // 2, core[1] - margin // 2, core[2] + margin // 2, core[3] + margin // 2)
-    for j in range(region.count[0]):
+    for q in range(region.count[1]):
+        j = region.near[q]
         if region.alive[j] and _is_in(region, j, core):
             region.alive[j] = False
     for k in range(count):
@@ -318,7 +337,9 @@ def _put_back(region: Any, core: Any, box: Any, margin: int, trial: Any, count: 
             region.n[j], region.s[j] = trial.theta[i + N], trial.theta[WIDTH]
             region.alive[j] = not new or _is_in(region, j, grown)
             if new and region.alive[j]:
+                region.near[region.count[1]] = j
                 region.count[0] += 1
+                region.count[1] += 1
                 trial.index[k] = j
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.geometry import Rectangle, place
-from fitting.kernel import device
+from fitting.kernel import borrower
 from fitting.shift_field import ShiftField
 
 LEAST_RADIUS_PX = 2.0
@@ -96,7 +96,7 @@ def arrange(
     return Channels(len(rectangles), placed.bounds, placed.start, placed.sign, dx, dy, np.array([y[0], x[0]]))
 
 
-@device
+@borrower
 def shift_px(channels: Any, c: int, y: Any, x: Any) -> Any:
     """dy, dx [px] of channel c at a place of channel 0 [px of the frame]."""
     if c == 0:
@@ -108,7 +108,7 @@ def shift_px(channels: Any, c: int, y: Any, x: Any) -> Any:
     return _between(channels.dy[c], row, column, v, u), _between(channels.dx[c], row, column, v, u)
 
 
-@device
+@borrower
 def _between(table: Any, row: int, column: int, v: Any, u: Any) -> Any:
     """Linear between four entries of a table, v of the way down and u of the way across."""
     upper = (1.0 - u) * table[row, column] + u * table[row, column + 1]
@@ -116,7 +116,7 @@ def _between(table: Any, row: int, column: int, v: Any, u: Any) -> Any:
     return (1.0 - v) * upper + v * lower
 
 
-@device
+@borrower
 def to_first_channel(channels: Any, peaks: Any, found: int) -> int:
     """Move the peaks of a frame to where their molecules are in channel 0; gives how many are left.
 
@@ -124,31 +124,66 @@ def to_first_channel(channels: Any, peaks: Any, found: int) -> int:
     """
     if channels.number == 1:
         return found
-    place, values = peaks.place[:found].copy(), peaks.values[:found].copy()
-    order = np.empty(found, np.int64)
     left = 0
     for i in range(found):
-        c = channel_of(channels, place[i, 0], place[i, 1])
+        c = channel_of(channels, peaks.place[i, 0], peaks.place[i, 1])
         if c < 0:
             continue
-        y, x = in_first_channel(channels, c, values[i, 0], values[i, 1])
+        y, x = in_first_channel(channels, c, peaks.values[i, 0], peaks.values[i, 1])
         row, column = round(y), round(x)
         if channel_of(channels, row, column) == 0:
-            order[left] = (row * (channels.bounds[0, 3] + 1) + column) * channels.number + c
-            place[left, 0], place[left, 1] = row, column
-            values[left, 0], values[left, 1] = y, x
-            values[left, 2], values[left, 3] = values[i, 2], values[i, 3]
+            peaks.place[left, 0], peaks.place[left, 1] = row, column
+            peaks.values[left, 0], peaks.values[left, 1] = y, x
+            peaks.values[left, 2], peaks.values[left, 3] = peaks.values[i, 2], peaks.values[i, 3]
             left += 1
-    ranked = np.argsort(order[:left], kind="mergesort")
-    for to in range(left):
-        i = ranked[to]
-        peaks.place[to, 0], peaks.place[to, 1] = place[i, 0], place[i, 1]
-        for k in range(4):
-            peaks.values[to, k] = values[i, k]
+    _sort(peaks.place, peaks.values, left)
     return left
 
 
-@device
+@borrower
+def _sort(place: Any, values: Any, number: int) -> None:
+    """Put peaks in raster order, in place: a heap, for kernels that may not allocate."""
+    for root in range(number // 2 - 1, -1, -1):
+        _sink(place, values, root, number)
+    for last in range(number - 1, 0, -1):
+        _swap(place, values, 0, last)
+        _sink(place, values, 0, last)
+
+
+@borrower
+def _sink(place: Any, values: Any, root: int, number: int) -> None:
+    """Let a peak sink below those that come after it."""
+    while 2 * root + 1 < number:
+        child = 2 * root + 1
+        if child + 1 < number and _precedes(place, values, child, child + 1):
+            child += 1
+        if not _precedes(place, values, root, child):
+            return
+        _swap(place, values, root, child)
+        root = child
+
+
+@borrower
+def _precedes(place: Any, values: Any, i: int, j: int) -> Any:
+    """By pixel; of those at the same pixel, by what else is known of them, so that no order but one is possible."""
+    for k in range(2):
+        if place[i, k] != place[j, k]:
+            return place[i, k] < place[j, k]
+    for k in range(4):
+        if values[i, k] != values[j, k]:
+            return values[i, k] < values[j, k]
+    return False
+
+
+@borrower
+def _swap(place: Any, values: Any, i: int, j: int) -> None:
+    for k in range(2):
+        place[i, k], place[j, k] = place[j, k], place[i, k]
+    for k in range(4):
+        values[i, k], values[j, k] = values[j, k], values[i, k]
+
+
+@borrower
 def channel_of(channels: Any, y: int, x: int) -> int:
     """The channel that a pixel belongs to, -1 for none."""
     for c in range(channels.number):
@@ -158,7 +193,7 @@ def channel_of(channels: Any, y: int, x: int) -> int:
     return -1
 
 
-@device
+@borrower
 def in_first_channel(channels: Any, c: int, y: Any, x: Any) -> Any:
     """Where a molecule that is at (y, x) of the frame in channel c is in channel 0; both [px of the frame]."""
     own_y = np.float64((y - channels.start[c, 0]) * channels.sign[c, 0])

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 from fitting.batch import Batch, Rows
 from fitting.calibrated import SigmaCurves
 from fitting.linked import LinkedEstimates
+from fitting.widths import widths_at
 
 Array = npt.NDArray[np.float64]
 
@@ -116,24 +116,13 @@ class Parameters:
         return np.sqrt(np.where(variance > 0, variance, np.nan))
 
 
-class Widths:
-    """Width curves as a function of z: a cubic spline, as the fit has it."""
-
-    def __init__(self, curves: SigmaCurves) -> None:
-        self.lowest_nm, self.highest_nm = float(curves.z_nm[0]), float(curves.z_nm[-1])
-        self._splines = {
-            axis: CubicSpline(curves.z_nm, values)
-            for axis, values in (("x", curves.sigma_x_nm), ("y", curves.sigma_y_nm))
-        }
-
-    def at(self, axis: str, z: Column) -> Column:
-        """Width [nm] along an axis at heights z [nm]."""
-        spline = self._splines[axis]
-        inside = np.clip(z.value, self.lowest_nm, self.highest_nm)
-        value = np.asarray(spline(inside), np.float64)
-        if z.gradient is None:
-            return Column(value, None)
-        return Column(value, np.asarray(spline(inside, 1), np.float64)[:, None] * z.gradient)
+def widths_of(curves: SigmaCurves, z: Column) -> tuple[Column, Column]:
+    """Widths along x and y [nm] at heights z [nm], which end where the curves do."""
+    along_x, along_y = widths_at(np.clip(z.value, curves.z_nm[0], curves.z_nm[-1]), curves)
+    assert z.gradient is not None
+    return Column(along_x[0], along_x[1][:, None] * z.gradient), Column(
+        along_y[0], along_y[1][:, None] * z.gradient
+    )
 
 
 def constant(value: float, number: int) -> Column:

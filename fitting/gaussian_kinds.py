@@ -13,22 +13,19 @@ References
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 from fitting.calibrated import SigmaCurves
 from fitting.kernel import borrower, provides
-from fitting.lanes import LANES, gather, load, rounded, select, splat, store
+from fitting.lanes import LANES, load, select, splat, square_root, store
 from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
 from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
-from fitting.template_match import gain, write_residual
-
-FloatArray = npt.NDArray[np.float64]
+from fitting.template_match import PIXEL_VARIANCE, correlate, write_residual
+from fitting.width_table import cubics, look_up, widths_at
 
 _FIXED, _ROUND, _ELLIPTIC, _BY_Z = 0, 1, 2, 3
 _SCANNED = 12  # values of z among which the start is chosen
@@ -70,6 +67,11 @@ class GaussianPsf(NamedTuple):
     free_width: bool = True
 
     @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
+
+    @property
     def shape_names(self) -> tuple[str, ...]:
         """The width, where it is free."""
         return ("s",) if self.free_width else ()
@@ -85,6 +87,11 @@ class EllipticPsf(NamedTuple):
 
     width_px: float
     aspect: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
 
     @property
     def shape_names(self) -> tuple[str, ...]:
@@ -128,6 +135,11 @@ class AstigmaticPsf(NamedTuple):
         )
 
     @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
+
+    @property
     def shape_names(self) -> tuple[str, ...]:
         """The height z [nm]."""
         return ("z",)
@@ -139,21 +151,12 @@ class AstigmaticPsf(NamedTuple):
             lowest=np.float32(self.lowest_nm),
             pitch=np.float32(self.pitch_nm),
             intervals=len(x) - 1,
-            table=_cubics(x.tobytes(), y.tobytes(), self.aspect),
+            table=cubics(x.tobytes(), y.tobytes(), self.aspect),
         )
 
 
 def _widths(kind: int, width: float, aspect: float) -> Widths:
     return Widths(kind, np.float32(width), np.float32(aspect), np.float32(0), np.float32(1), 1, _NONE)
-
-
-@lru_cache(maxsize=8)
-def _cubics(x: bytes, y: bytes, aspect: float) -> npt.NDArray[np.float32]:
-    """`Widths.table` of widths given as bytes: a fit of few molecules takes less time than the splines."""
-    widths = (np.frombuffer(x), np.frombuffer(y) * aspect)
-    steps = np.arange(len(widths[0]), dtype=np.float64)
-    cubics = [CubicSpline(steps, values).c[::-1] for values in widths]
-    return np.ascontiguousarray(np.concatenate(cubics), np.float32).reshape(-1)
 
 
 @borrower
@@ -193,6 +196,7 @@ def _longest_step(psf: Any, theta: Any, parameter: int) -> Any:
     return splat(psf.width * np.float32(0.7))
 
 
+_TWO_PI = 2.0 * np.pi
 _Z_STEP = 1.0 / 6.0  # of the range of the curves
 _WIDTHS = 6  # s_x and s_y, then their derivatives by the first and by the second shape parameter
 
@@ -204,7 +208,7 @@ def _put_widths(psf: Any, local: Any, out: Any) -> None:
     for k in range(_WIDTHS):
         store(out, k * LANES, zero)
     if psf.kind == _BY_Z:
-        _look_up(psf, local, out)
+        look_up(psf, local, out)
         return
     aspect = splat(psf.aspect)
     if psf.kind == _ELLIPTIC:
@@ -220,25 +224,6 @@ def _put_widths(psf: Any, local: Any, out: Any) -> None:
         store(out, 3 * LANES, aspect)
     store(out, 0, s)
     store(out, LANES, s * psf.aspect)
-
-
-@borrower
-def _look_up(psf: Any, local: Any, out: Any) -> None:
-    """Widths and their slopes at z; beyond the ends of the curves they are constant."""
-    count = psf.intervals
-    last, per_nm = np.float32(count), np.float32(1.0) / psf.pitch
-    t = (load(local, 2 * LANES) - psf.lowest) * per_nm
-    slope_scale = select((t >= 0.0) & (t <= last), splat(per_nm), 0.0)
-    t = at_least(select(t < last, t, last), 0.0)
-    i = rounded(t - 0.5)
-    i = at_least(select(i < last - np.float32(1.0), i, last - np.float32(1.0)), 0.0)
-    u = t - i
-    for axis in range(2):
-        first = 4 * axis * count
-        c0, c1 = gather(psf.table, first, i), gather(psf.table, first + count, i)
-        c2, c3 = gather(psf.table, first + 2 * count, i), gather(psf.table, first + 3 * count, i)
-        store(out, axis * LANES, ((c3 * u + c2) * u + c1) * u + c0)
-        store(out, (2 + axis) * LANES, ((c3 * u * 3.0 + c2 * 2.0) * u + c1) * slope_scale)
 
 
 @borrower
@@ -375,9 +360,10 @@ def _put(matrix: Any, size: int, row: int, column: int, value: Any) -> None:
 
 
 @provides(begin, Widths)
-def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: Any, work: Any) -> Any:
+def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, slots: Any, work: Any) -> Any:
     if psf.kind == _BY_Z:
         _scan(psf, views, block, theta, work)
+        _brighten(psf, views, block, theta, slots, work)
     else:
         for k in range(_shapes(psf)):
             store(theta, (2 + k) * LANES, splat(psf.width))
@@ -386,42 +372,55 @@ def _begin(psf: Any, _trial: int, views: Any, block: int, theta: Any, _slots: An
 
 @borrower
 def _scan(psf: Any, views: Any, block: int, theta: Any, work: Any) -> None:
-    """Start z: of `_SCANNED` images of a molecule at the start's x and y, the one that correlates best, N and b being free."""
+    """Start z: of `_SCANNED` images of a molecule at the start's x and y, the one that explains most of the squares, N and b being free."""
     side = views.side
     fx, _, _, fy, _, _, rest = _rows(side, work)
     residual, score = rest[_WIDTHS * LANES :], rest[(_WIDTHS + side * side) * LANES :]
-    for k in range(_SCANNED):
-        store(score, k * LANES, splat(np.float32(0.0)))
-    span = psf.pitch * np.float32(psf.intervals)
+    pitch = psf.pitch * np.float32(psf.intervals) / np.float32(_SCANNED)
     for c in range(views.channels):
-        weight = write_residual(views, c, block, residual)
-        at = (block * views.channels + c) * 2 * LANES
-        x, y = load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)
+        weight, _ = write_residual(views, c, block, residual)
+        x, y = _place_in(views, block, c, theta)
         for k in range(_SCANNED):
-            z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
-            sx, sy = _widths_at(psf, z + views.offsets[c])
-            better = gain(residual, side, x, y, sx, sy, fx, fy)
-            store(score, k * LANES, load(score, k * LANES) + better * weight)
-    best, z_best = splat(np.float32(-1.0)), splat(psf.lowest)
+            z = psf.lowest + pitch * (np.float32(k) + np.float32(0.5))
+            sx, sy = widths_at(psf, z + views.offsets[c])
+            along, variance, _ = correlate(residual, side, x, y, splat(sx), splat(sy), fx, fy)
+            along = at_least(along, 0.0)
+            gain = along * along / variance * weight
+            store(score, k * LANES, gain if c == 0 else load(score, k * LANES) + gain)
+    best, number = splat(-1.0), splat(0.0)
     for k in range(_SCANNED):
         value = load(score, k * LANES)
         better = value > best
-        z = psf.lowest + span * ((np.float32(k) + np.float32(0.5)) / np.float32(_SCANNED))
-        best, z_best = select(better, value, best), select(better, splat(z), z_best)
-    store(theta, 2 * LANES, z_best)
+        best, number = select(better, value, best), select(better, splat(np.float32(k)), number)
+    store(theta, 2 * LANES, (number + 0.5) * pitch + psf.lowest)
 
 
 @borrower
-def _widths_at(psf: Any, z: Any) -> Any:
-    """s_x, s_y at one z."""
-    count = psf.intervals
-    t = min(max((z - psf.lowest) / psf.pitch, np.float32(0.0)), np.float32(count))
-    i = min(int(t), count - 1)
-    return _cubic(psf.table, i, count, t - np.float32(i)), _cubic(
-        psf.table, 4 * count + i, count, t - np.float32(i)
-    )
+def _brighten(psf: Any, views: Any, block: int, theta: Any, slots: Any, work: Any) -> None:
+    """Start N and b: least squares with the widths of the start's z."""
+    side = views.side
+    fx, _, _, fy, _, _, rest = _rows(side, work)
+    residual, local = rest[_WIDTHS * LANES :], rest[(_WIDTHS + side * side) * LANES :]
+    total = splat(0.0)
+    for c in range(views.channels):
+        _, level = write_residual(views, c, block, residual)
+        store(local, 2 * LANES, load(theta, 2 * LANES) + views.offsets[c])
+        look_up(psf, local, rest)
+        sx, sy = load(rest, 0), load(rest, LANES)
+        x, y = _place_in(views, block, c, theta)
+        along, variance, mean = correlate(residual, side, x, y, sx, sy, fx, fy)
+        height = along / variance
+        area = square_root((sx * sx + PIXEL_VARIANCE) * (sy * sy + PIXEL_VARIANCE)) * _TWO_PI
+        n = at_least(height * area, 10.0)
+        total = total + n
+        store(theta, slots.photons[c] * LANES, n)
+        if slots.backgrounds[c] >= 0:
+            store(theta, slots.backgrounds[c] * LANES, level - n / area * mean)
+    if views.channels > 1 and slots.photons[0] == slots.photons[1]:
+        store(theta, slots.photons[0] * LANES, total)
 
 
 @borrower
-def _cubic(table: Any, at: int, count: int, u: Any) -> Any:
-    return ((table[at + 3 * count] * u + table[at + 2 * count]) * u + table[at + count]) * u + table[at]
+def _place_in(views: Any, block: int, channel: int, theta: Any) -> Any:
+    at = (block * views.channels + channel) * 2 * LANES
+    return load(theta, 0) + load(views.shifts, at), load(theta, LANES) + load(views.shifts, at + LANES)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.kernel import borrower
-from fitting.lanes import LANES, load, splat, store, total
+from fitting.lanes import LANES, load, splat, store, totals
 from fitting.poisson import LEAST_MEAN, UNKNOWN, expected_deviance
 
 WIDTH, BACKGROUND, FIRST, EACH = 0, 1, 2, 3
@@ -30,8 +30,9 @@ class Window(NamedTuple):
     across, across_shift, across_widen (emitters stride,) float32: E, dE/dx, dE/ds of each column; down, down_shift, down_widen
     (emitters, side): the same of each row; reach (emitters, 2) int64: rows from and to which an emitter shines.
     surplus, weight (side stride,) float32: x/μ - 1 and 1/μ, 0 where unknown; mean (side, side): μ; all of the last evaluation.
-    slopes (p side stride,) float32: dμ/dθ; scaled (side stride,): one of them over μ; light (side,).
-    gradient, other_gradient, step, trial (p,); fisher, other_fisher, lower (p, p); row (side + 16,) float32; stride: int.
+    slopes (p side stride,) float32: dμ/dθ; scaled (side stride,): one of them over μ; sums: lanes to be added up, 16 for each
+    parameter and one more; light (side,); row: their sums, or a row of pixels, (whole lanes,).
+    gradient, other_gradient, step, trial (p,); fisher, other_fisher, lower (p, p); stride: int.
     """
 
     data: Any
@@ -49,6 +50,7 @@ class Window(NamedTuple):
     mean: Any
     slopes: Any
     scaled: Any
+    sums: Any
     light: Any
     gradient: Any
     other_gradient: Any
@@ -64,6 +66,7 @@ class Window(NamedTuple):
 def make_window(side: int, emitters: int) -> Window:
     """Room for a window of `side` px and `emitters` emitters."""
     p, stride = length_of(emitters), -(-side // LANES) * LANES
+    slots = -(-(p + 1) // LANES) * LANES
     across, down, pixels = (
         np.zeros(shape, np.float32) for shape in (emitters * stride, (emitters, side), side * stride)
     )
@@ -71,10 +74,10 @@ def make_window(side: int, emitters: int) -> Window:
         np.zeros((side, side)), np.zeros((side, side)), np.zeros(2, np.int64),
         across, across.copy(), across.copy(), down, down.copy(), down.copy(), np.zeros((emitters, 2), np.int64),
         pixels, pixels.copy(), np.zeros((side, side)),
-        np.zeros(p * side * stride, np.float32), pixels.copy(), np.zeros(side),
+        np.zeros(p * side * stride, np.float32), pixels.copy(), np.zeros(slots * LANES, np.float32), np.zeros(side),
         np.zeros(p), np.zeros(p), np.zeros(p), np.zeros(p),
         np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p)),
-        np.zeros(side + LANES, np.float32), stride,
+        np.zeros(max(side, slots) + LANES, np.float32), stride,
     )  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def evaluate(
     if slopes:
         _fill_slopes(window, theta, count, aspect)
         _correlate(
-            window.slopes, window.surplus, window.weight, window.scaled, window.reach, window.stride,
+            window.slopes, window.surplus, window.weight, window.scaled, window.sums, window.row, window.reach, window.stride,
             window.mean.shape[0] * window.stride, window.size[0], window.size[1], FIRST + EACH * count, gradient, fisher,
         )  # fmt: skip
     return deviance
@@ -162,11 +165,11 @@ def _fill_slopes(window: Any, theta: Any, count: int, aspect: Any) -> None:
 
 @borrower
 def _correlate(
-    slopes: Any, surplus: Any, weight: Any, scaled: Any, reach: Any, stride: int, area: int, height: int, width: int,
+    slopes: Any, surplus: Any, weight: Any, scaled: Any, sums: Any, row: Any, reach: Any, stride: int, area: int, height: int, width: int,
     size: int, gradient: Any, fisher: Any,
 ) -> None:  # fmt: skip
     """Gradient and Fisher matrix, over the rows that two parameters share."""
-    for i in range(size):
+    for i in range(size):  # the sums of row i come side by side, that of the gradient after them
         k = max(i - FIRST, 0) // EACH
         first, last = (reach[k, 0], reach[k, 1]) if i >= FIRST else (0, height)
         summed = splat(0.0)
@@ -175,7 +178,7 @@ def _correlate(
                 slope = load(slopes, i * area + at)
                 summed = summed + slope * load(surplus, at)
                 store(scaled, at, slope * load(weight, at))
-        gradient[i] = total(summed)
+        store(sums, (i + 1) * LANES, summed)
         for j in range(i + 1):
             k = max(j - FIRST, 0) // EACH
             start, stop = (max(first, reach[k, 0]), min(last, reach[k, 1])) if j >= FIRST else (first, last)
@@ -183,7 +186,12 @@ def _correlate(
             for y in range(start, stop):
                 for at in range(y * stride, y * stride + width, LANES):
                     summed = summed + load(scaled, at) * load(slopes, j * area + at)
-            fisher[i, j] = total(summed)
+            store(sums, j * LANES, summed)
+        for at in range(0, i + 2, LANES):
+            store(row, at, totals(sums, at * LANES))
+        for j in range(i + 1):
+            fisher[i, j] = row[j]
+        gradient[i] = row[i + 1]
 
 
 @borrower

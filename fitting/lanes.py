@@ -245,10 +245,6 @@ def _call_llvm(builder: Any, name: str, *values: Any) -> Any:
     return builder.call(function, values)
 
 
-def _places(start: int, count: int, step: int = 1) -> Any:
-    return ir.Constant(ir.VectorType(_INT, count), [start + k * step for k in range(count)])
-
-
 @intrinsic
 def next_lane(typing: Any, value: Any) -> Any:
     """Every lane's number from the lane after it; the last from the first."""
@@ -263,28 +259,10 @@ def next_lane(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
-def total(typing: Any, value: Any) -> Any:
-    """The sum of all lanes: halves added to halves, always in that order."""
-    del typing, value
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        del context, sig
-        value, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            none = ir.Constant(value.type, ir.Undefined)
-            low, high = (builder.shuffle_vector(value, none, _places(k, width)) for k in (0, width))
-            value = builder.fadd(low, high, flags=_FLAGS)
-        return builder.extract_element(value, ir.Constant(_INT, 0))
-
-    return types.float32(lanes_type), emit
-
-
-@intrinsic
 def totals(typing: Any, array: Any, offset: Any) -> Any:
-    """Lane k is the sum of ``array[offset + 16 k : offset + 16 (k + 1)]`` of a flat float32 array, unchecked; each in the order of `total`.
+    """Lane k is the sum of ``array[offset + 16 k : offset + 16 (k + 1)]`` of a flat float32 array, unchecked.
 
-    Pairs of vectors are halved together, four times over: a quarter of the work of sixteen sums.
+    Halves are added to halves, always in that order. Pairs of vectors are halved together, four times over: a quarter of the work of sixteen sums.
     """
     del typing, offset
     if not _flat(array, types.float32):

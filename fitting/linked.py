@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import InvalidSettings
+from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.gaussian_kinds import AstigmaticPsf, EllipticPsf, GaussianPsf
 from fitting.lanes import LANES
 from fitting.linked_kernel import QUALITY, fit_linked
@@ -118,23 +118,46 @@ def estimate_linked(
     ------
     InvalidSettings
         If the link does not fit the PSF or the number of channels.
+    InvalidFrames
+        If the arrays have not the shapes that follow from it.
     """
+    _check_channels(psf, link)
     names = parameter_names(psf, link)
     size = len(names)
     offsets = _offsets(psf, link)
     slots = make_slots(
         len(psf.shape_names), size, link.channels, _ratios(link), link.free_background, link.free_shift
     )
+    _check_shapes(link.channels, number, side, data, extra)
     for c in range(link.channels):
         fill_blanks(data[c], extra[c], number, side, UNKNOWN)
-    places = _in_lanes(np.asarray(shifts, np.float32).reshape(number, 2 * link.channels))
+    places = _in_lanes(_table(shifts, "shifts", number, 2 * link.channels))
     views = Views(data.reshape(-1), extra.reshape(-1), data.shape[1], side, link.channels, places, offsets)
-    given = np.empty((0, size), np.float32) if start is None else np.array(start, np.float32, order="C")
+    given = np.empty((0, size), np.float32) if start is None else _table(start, "start", number, size)
     theta, covariance, quality = (
         np.empty((number, columns), np.float32) for columns in (size, size * size, QUALITY)
     )
     fit_linked(psf.for_kernel(), slots, views, given, theta, covariance, quality)
     return LinkedEstimates(names, theta, covariance.reshape(number, size, size), quality)
+
+
+def _check_shapes(channels: int, number: int, side: int, *buffers: FloatArray) -> None:
+    """Kernels do not check where they read."""
+    least = -(-number // LANES) * LANES * side**2
+    for buffer in buffers:
+        fits = buffer.ndim == 2 and buffer.shape[0] == channels and buffer.shape[1] >= least
+        if not fits or buffer.dtype != np.float32 or not buffer.flags.c_contiguous:
+            raise InvalidFrames(
+                f"{number} molecules in {channels} channels need C-contiguous float32 buffers of shape "
+                f"({channels}, {least}) or longer, not {buffer.shape}, {buffer.dtype}"
+            )
+
+
+def _table(values: npt.ArrayLike, name: str, number: int, columns: int) -> FloatArray:
+    table = np.array(values, np.float32, order="C")
+    if table.size != number * columns:
+        raise InvalidFrames(f"{name} must be {number} rows of {columns} numbers, not of shape {table.shape}")
+    return table.reshape(number, columns)
 
 
 def _ratios(link: Link) -> tuple[float, ...] | None:
@@ -146,6 +169,13 @@ def _ratios(link: Link) -> tuple[float, ...] | None:
     if len(ratios) != link.channels or not (min(ratios) >= 0 and abs(sum(ratios) - 1) < 1e-3):
         raise InvalidSettings("ratios", f"must be {link.channels} shares of all photons, one in sum")
     return ratios
+
+
+def _check_channels(psf: Psf, link: Link) -> None:
+    if psf.channels not in (1, link.channels):
+        raise InvalidSettings(
+            "psf", f"holds {psf.channels} channels side by side, but the fit has {link.channels}"
+        )
 
 
 def _offsets(psf: Psf, link: Link) -> FloatArray:

@@ -42,6 +42,8 @@ from fitting.psf_kinds import begin, equations, image, limits, longest_step, scr
 from fitting.slots import FACTORS, PHOTONS, POSITION, SHAPE
 from fitting.symmetric import factorise, invert, substitute
 
+_LEARNT_FROM = 3  # steps before them are large, and what they did to the slope says little
+_SHORTEST, _LONGEST, _LONGEST_LATE = 0.3, 2.0, 0.5
 QUALITY = 4
 """deviance, deviance over its expectation, iterations, result code."""
 
@@ -255,21 +257,19 @@ def _climb(
     code = select(tried & (pixels >= np.float32(size + 1)), splat(0.0), DEGENERATE)
     active = code < 0.5
     iterations = splat(0.0)
-    scale = np.float32(1.0)
+    scale, distance = splat(1.0), splat(0.0)
     for turn in range(ITERATIONS):
         first = splat(np.float32(turn)) < 0.5
         _gather(psf, slots, views, block, theta, room, work)
         on_edge = _hold(psf, slots, views.side, theta, room)
+        if turn >= _LEARNT_FROM:
+            scale = _learn(scale, distance, room, size, _LONGEST if turn < 2 * DAMPED_FROM else _LONGEST_LATE)
         for k in range(size):
             _keep(active | first, room.fisher, room.kept, k * (size + 1) * LANES, (size - k) * LANES)
         good = factorise(room.fisher, size, room.factors)
         _copy(room.gradient, room.step, size * LANES)
         substitute(room.factors, size, room.step)
-        distance = splat(0.0)
-        for k in range(0, size * LANES, LANES):
-            distance = distance + load(room.gradient, k) * load(room.step, k)
-        if turn >= DAMPED_FROM:
-            scale = np.float32(0.5) if turn < 2 * DAMPED_FROM else np.float32(0.25)
+        distance = _product(room.gradient, room.step, size)
         away, photons = _move(psf, slots, views.side, theta, scale, active, room)
         iterations = iterations + select(active, 1.0, 0.0)
         good = good & (photons > LEAST_PHOTONS)
@@ -284,6 +284,27 @@ def _climb(
         if lane_bits(active) == 0:
             break
     return select(active, ITERATION_LIMIT, code), iterations
+
+
+@borrower
+def _product(a: Any, b: Any, size: int) -> Any:
+    total = splat(0.0)
+    for k in range(0, size * LANES, LANES):
+        total = total + load(a, k) * load(b, k)
+    return total
+
+
+@borrower
+def _learn(scale: Any, before: Any, room: Any, size: int, longest: Any) -> Any:
+    """Scale of the next step, from what the last one did to the slope along it: a secant.
+
+    A step of scale α along d takes the slope g·d to (1 - α h/H) of what it was, with h the curvature that the data have and H the one
+    that the Fisher matrix expects; the best scale is H/h.
+    """
+    left = _product(room.gradient, room.step, size) / before
+    fine = left < 0.9  # else the slope does not get less that way
+    better = select(fine, scale / (1.0 - left), splat(1.0))
+    return at_least(select(better < longest, better, longest), _SHORTEST)
 
 
 @borrower

@@ -7,8 +7,10 @@ no kind pays for another::
     @provides(equations, MyPsf)
     def _my_equations(psf, views, channel, first, local, gradient, fisher, work): ...
 
-In Python its public face needs two attributes: `shape_names`, the names of its shape parameters (``("z",)``), and `for_kernel()`, which gives the
+In Python its public face needs three attributes: `shape_names`, the names of its shape parameters (``("z",)``), `channels`, usually 1, and `for_kernel()`, which gives the
 NamedTuple for the kernel (itself, if it likes). Its module must have been imported before the kernel is compiled, which is so for whoever holds one.
+
+The functions must not allocate: what they need is in `work`, a flat float32 array of `scratch` numbers, the same one in every call (slices of it are free).
 
 All numbers are sixteen lanes each (`fitting.lanes`), and arrays of them flat float32 arrays, number k at offset ``k * LANES``.
 With S shape parameters, a channel's own parameters `local` are x, y [px from the middle of the channel's ROI], the shape, N [e⁻], b [e⁻/px]: 4 + S numbers.
@@ -49,6 +51,11 @@ class Psf(Protocol):
     @property
     def shape_names(self) -> tuple[str, ...]:
         """Names of the shape parameters."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Of how many channels the PSF is known, each by itself; one serves all."""
         ...
 
     def for_kernel(self) -> tuple[Any, ...]:

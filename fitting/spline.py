@@ -71,6 +71,11 @@ class SplinePsf(NamedTuple):
     degree: int = 3
 
     @property
+    def channels(self) -> int:
+        """How many channels were measured; one serves all."""
+        return len(self.coefficients)
+
+    @property
     def shape_names(self) -> tuple[str, ...]:
         """The height z [nm]."""
         return ("z",)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fitting.kernel import borrower
-from fitting.lanes import LANES, lane_bits, load, select, splat, store, total
+from fitting.lanes import LANES, lane_bits, load, select, splat, store, totals
 from fitting.poisson import LEAST_MEAN, UNKNOWN, at_least
 from fitting.spline_rows import Y, contract, down, most_parameters, put_table, strip_width, strips, tap
 
@@ -51,20 +51,21 @@ def compare(psf: Any, views: Any, channel: int, x: Any, y: Any, b: Any, work: An
     seen = places.seen + channel * 3 * (psf.scanned + 1) * LANES
     store(work, places.across, b)
     for lane in range(LANES):
-        level = work[places.across + lane]
-        _weigh(
-            (channel * LANES + lane) * length,
-            lane * length,
-            length,
-            level,
-            work,
-            places,
-            seen + 3 * psf.scanned * LANES + lane,
-        )
+        pixel = (channel * LANES + lane) * length
+        _weigh(pixel, lane * length, length, work[places.across + lane], lane, work, places)
+    _put_totals(work, places.sums, seen + 3 * psf.scanned * LANES)
     for k in range(psf.scanned):
         put_table(psf, side, x, y, splat(_scanned_z(psf, k) + views.offsets[channel]), work, places.table)
         for lane in range(LANES):
-            _correlate(psf, channel, side, lane, lane * length, work, places, seen + 3 * k * LANES + lane)
+            _correlate(psf, channel, side, lane, lane * length, work, places)
+        _put_totals(work, places.sums, seen + 3 * k * LANES)
+
+
+@borrower
+def _put_totals(work: Any, source: int, to: int) -> None:
+    """Add up three sums of sixteen ROIs."""
+    for k in range(3):
+        store(work, to + k * LANES, totals(work, source + k * LANES * LANES))
 
 
 @borrower
@@ -74,8 +75,8 @@ def _scanned_z(psf: Any, k: int) -> Any:
 
 
 @borrower
-def _weigh(pixel: int, to: int, length: int, level: Any, work: Any, places: Any, out: int) -> None:
-    """Write weights and weighted photons of one ROI, and their sums."""
+def _weigh(pixel: int, to: int, length: int, level: Any, lane: int, work: Any, places: Any) -> None:
+    """Write weights and weighted photons of one ROI, and their sums by columns."""
     ones, d1, dd = splat(0.0), splat(0.0), splat(0.0)
     for k in range(0, length, LANES):
         c = load(work, places.extra + pixel + k)
@@ -85,13 +86,11 @@ def _weigh(pixel: int, to: int, length: int, level: Any, work: Any, places: Any,
         store(work, places.weights + to + k, w)
         store(work, places.weighted + to + k, wd)
         ones, d1, dd = ones + w, d1 + wd, dd + wd * d
-    work[out], work[out + LANES], work[out + 2 * LANES] = total(ones), total(d1), total(dd)
+    _put_three(work, places.sums + lane * LANES, ones, d1, dd)
 
 
 @borrower
-def _correlate(
-    psf: Any, channel: int, side: int, lane: int, pixel: int, work: Any, places: Any, out: int
-) -> None:
+def _correlate(psf: Any, channel: int, side: int, lane: int, pixel: int, work: Any, places: Any) -> None:
     pp, p1, pd = splat(0.0), splat(0.0), splat(0.0)
     across = places.across
     w0, w1, w2, w3 = tap(work, places.table + lane + Y)
@@ -102,7 +101,14 @@ def _correlate(
             wp = load(work, places.weights + pixel) * p
             pp, p1, pd = pp + wp * p, p1 + wp, pd + p * load(work, places.weighted + pixel)
             pixel += LANES
-    work[out], work[out + LANES], work[out + 2 * LANES] = total(pp), total(p1), total(pd)
+    _put_three(work, places.sums + lane * LANES, pp, p1, pd)
+
+
+@borrower
+def _put_three(work: Any, to: int, v0: Any, v1: Any, v2: Any) -> None:
+    store(work, to, v0)
+    store(work, to + LANES * LANES, v1)
+    store(work, to + 2 * LANES * LANES, v2)
 
 
 @borrower

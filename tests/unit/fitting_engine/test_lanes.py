@@ -12,14 +12,17 @@ from fitting.lanes import (
     LANES,
     absolute,
     binary_exponent,
+    gather,
     lane_bits,
     load,
+    next_lane,
     power_of_two,
     rounded,
     select,
     splat,
     square_root,
     store,
+    totals,
 )
 from fitting.psf import error_function, gaussian, logarithm
 
@@ -61,6 +64,17 @@ def _functions(a: Any, b: Any, out: Any) -> None:
     store(out, 48, power_of_two(rounded(y)))
     store(out, 64, binary_exponent(x))
     store(out, 80, select(x > y, splat(np.float32(1.0)), y))
+
+
+@numba.njit
+def _gather(table: Any, index: Any, out: Any) -> None:
+    store(out, 0, gather(table, 3, load(index, 0)))
+
+
+@numba.njit
+def _sums(rows: Any, out: Any) -> None:
+    store(out, 0, next_lane(load(rows, 5)))
+    store(out, 16, totals(rows, 5))
 
 
 @numba.njit
@@ -124,3 +138,22 @@ def test_exp_erf_and_log_are_good_to_float32(scale: float) -> None:
     np.testing.assert_allclose(out[0], np.exp(-(exact**2) / 2), rtol=3e-6, atol=1e-12)
     np.testing.assert_allclose(out[1], erf(exact), atol=5e-7)  # eight roundings of numbers below one
     np.testing.assert_allclose(out[2], np.log(abs(exact) + 1e-6), rtol=3e-7, atol=3e-7)
+
+
+def test_each_lane_gathers_a_number_of_its_own() -> None:
+    table, index = RNG.normal(size=40).astype(np.float32), RNG.integers(0, 37, LANES)
+    out = np.empty(LANES, np.float32)
+
+    _gather(table, index.astype(np.float32), out)
+
+    np.testing.assert_array_equal(out, table[3 + index])
+
+
+def test_lanes_move_on_and_sums_of_sixteen_rows_come_in_their_order() -> None:
+    rows = RNG.uniform(-9, 9, 5 + LANES * LANES).astype(np.float32)
+    out = np.empty(2 * LANES, np.float32)
+
+    _sums(rows, out)
+
+    assert (out[:LANES] == np.roll(rows[5 : 5 + LANES], -1)).all()
+    np.testing.assert_allclose(out[LANES:], rows[5:].reshape(LANES, LANES).sum(axis=1), rtol=1e-5, atol=1e-5)

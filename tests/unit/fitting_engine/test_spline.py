@@ -284,6 +284,15 @@ def test_channels_share_a_molecule(link: Link) -> None:
     assert (abs(found.theta - np.array(truth)) < 0.05 * errors).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_volume_of_other_channels_than_the_fit_is_refused(channels: int) -> None:
+    both = np.concatenate([_astigmatic(), _double_helix()], axis=2)
+    psf = spline_psf(_measured(both, channels=2), pixel_nm=PIXEL_NM)
+
+    with pytest.raises(InvalidSettings, match=f"holds 2 channels side by side, but the fit has {channels}"):
+        _fit(psf, np.ones((2, channels, 9, 9)))
+
+
 def test_one_volume_serves_all_channels() -> None:
     plain, psf = Plain(_astigmatic()), spline_psf(_measured(_astigmatic()), pixel_nm=PIXEL_NM)
     images = np.stack(
@@ -295,15 +304,21 @@ def test_one_volume_serves_all_channels() -> None:
     np.testing.assert_allclose(found.theta[:, 2], (-200, 0, 150), atol=0.5)
 
 
-def _noisy(number: int, photons: float = 800.0, side: int = 11) -> Array:
-    plain = Plain(_astigmatic())
+def _alike() -> Array:
+    """A volume that looks nearly alike above and below the focus."""
+    return 0.97 * (_astigmatic() + _astigmatic(turned=True)) / 2 + 0.03 * _astigmatic()
+
+
+def _noisy(number: int, photons: float = 800.0, side: int = 11, volume: Array | None = None) -> Array:
+    plain = Plain(_astigmatic() if volume is None else volume)
     places = np.column_stack([*RNG.uniform(-0.5, 0.5, (2, number)), RNG.uniform(-400, 400, number)])
     return RNG.poisson(np.stack([photons * plain.at(*place, side)[0] + 10 for place in places])).astype(float)
 
 
-def test_a_fit_does_not_depend_on_its_neighbours_or_its_lane() -> None:
-    psf = _measured(_astigmatic())
-    rois = _noisy(70, photons=300.0)
+@pytest.mark.parametrize("volume", [_astigmatic(), _alike()], ids=["one start", "two starts"])
+def test_a_fit_does_not_depend_on_its_neighbours_or_its_lane(volume: Array) -> None:
+    psf = _measured(volume)
+    rois = _noisy(70, photons=300.0, volume=volume)
     rois[3] = 0
     rois[40] = np.nan
     order = RNG.permutation(len(rois))
@@ -357,7 +372,7 @@ def test_no_better_maximum_is_missed(volume: Array) -> None:
 
 
 def test_a_volume_that_looks_alike_on_both_sides_is_tried_on_both() -> None:
-    volume = 0.97 * (_astigmatic() + _astigmatic(turned=True)) / 2 + 0.03 * _astigmatic()
+    volume = _alike()
     plain, psf = Plain(volume), spline_psf(_measured(volume), pixel_nm=PIXEL_NM)
     truth = np.column_stack(
         [

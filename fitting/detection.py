@@ -81,9 +81,9 @@ def find_peaks(
     work.bits[: 2 * words] = 0
     for y0 in range(0, height, work.band):
         rows = min(work.band, height - y0)
-        _fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
-        _filter_wide(filters, work, width, y0, rows)
-        _filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
+        fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
+        filter_wide(filters, work, width, y0, rows)
+        filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
         last = y0 + rows == height
         if last:
             fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
@@ -102,7 +102,7 @@ def find_peaks(
 
 
 @borrower
-def _fill_signal(
+def fill_signal(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
     """Rows of P that the band needs; those that the band before needed too are moved up."""
@@ -127,7 +127,7 @@ def _fill_signal(
 
 
 @borrower
-def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
+def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
     stride, side = work.stride, work.side
     length = stride + 4 * side
@@ -152,7 +152,7 @@ def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> Non
 
 
 @borrower
-def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
+def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, work.side
     length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)

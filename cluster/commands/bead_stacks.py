@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from cluster.commands.series_files import SeriesFile, opened
 from cluster.errors import Invalid, TooLarge
+from cluster.series_files import SeriesFile, opened
 from fitting.geometry import chip_origin
 
 _LARGEST_BYTES: Final = 4 << 30

@@ -109,7 +109,7 @@ def _targets(output: Path) -> dict[str, Path]:
 
 def _statistics(file: Path, bar: Any) -> tuple[PixelStatistics, dict[str, Any], Mapping[str, Any]]:
     """Sum a series up; frames unlike the others are read again and taken out."""
-    from cluster.commands.series_files import opened
+    from cluster.series_files import opened
     from fitting.calibration.pixel_sums import PixelSums
 
     with opened(file) as series:

@@ -17,7 +17,7 @@ from fitting import fits
 from fitting.geometry import chip_origin, rectangles
 
 if TYPE_CHECKING:
-    from cluster.commands.series_files import SeriesFile
+    from cluster.series_files import SeriesFile
     from fitting.calibration.shift_vectors import Box, ShiftFit
 
 _FIT: Final = "SplitterShiftEstFR"
@@ -106,7 +106,7 @@ def _localised(
     beads: Path, asked: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Rows of a series, made here; its metadata, the size of its frames among them; and which file it was."""
-    from cluster.commands.series_files import opened
+    from cluster.series_files import opened
 
     with opened(beads) as series, console.progress() as bar:
         shape = series.shape

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device, kernel
+from fitting.kernel import borrower, device, kernel
 from fitting.lanes import LANES, load, select, store
 
 
@@ -37,7 +37,7 @@ def _any_content(frame: Any, height: int, width: int) -> Any:
     return False
 
 
-@device
+@borrower
 def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, stop: int) -> None:
     """Bring the running sum to the frames [start, stop).
 
@@ -54,10 +54,6 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
     if start >= state[1] or stop <= state[0]:
         sums[:] = 0
         state[0], state[1], state[2] = start, start, 0
-    old, new = state[0], state[1]
-    if start == old + 1 and stop == new + 1 and present[old] and present[new]:
-        _replace_frame(sums, stack[old], stack[new])
-        state[0], state[1] = start, stop
     while state[0] != start or state[1] != stop:
         sign = 1
         if state[1] < stop:
@@ -77,16 +73,18 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
             state[2] += sign
 
 
-@device
-def _replace_frame(sums: Any, old: Any, new: Any) -> None:
-    """The usual step, in one pass over the memory."""
-    for y in range(sums.shape[0]):
-        total, leaving, coming = sums[y], old[y], new[y]
-        for x in range(total.shape[0]):
-            total[x] += np.int32(coming[x]) - np.int32(leaving[x])
+@borrower
+def slides(state: Any, present: Any, start: int, stop: int) -> bool:
+    """Whether the running sum gets to [start, stop) by one frame that leaves and one that comes: the usual step.
+
+    `fitting.detection` then takes it along its way through the frame, which saves one through the memory.
+    """
+    old, new = state[0], state[1]
+    slid: bool = start == old + 1 and stop == new + 1 and old < new and present[old] and present[new]
+    return slid
 
 
-@device
+@borrower
 def _add_frame(sums: Any, frame: Any, sign: Any) -> None:
     for y in range(sums.shape[0]):
         total, row = sums[y], frame[y]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device
+from fitting.kernel import borrower
 
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 _NOISES = 3.0  # how many standard deviations below the sharpest PSF the neighbours of a spike must be
@@ -28,54 +28,51 @@ def sharpest_neighbour(sigma_px: float) -> float:
     return 0.5 * (0.5 * (math.erf(1.5 / width) - middle)) / middle
 
 
-@device
+@borrower
 def is_molecule(
     frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int, least_neighbour: Any
 ) -> Any:
     """Whether the peak at (y, x) may be one: nothing saturated around it, and its neighbours as bright as a PSF makes them."""
     height, width = frame.shape
-    neighbours, number = np.float32(0.0), np.float32(0.0)
-    centre = reading(frame, level, per_frame, law, y, x)
-    noise = np.float32(0.0)
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            if 0 <= y + dy < height and 0 <= x + dx < width:
-                raw = np.float32(frame[y + dy, x + dx])
-                if raw >= law.full:
-                    return False
-                if abs(dy) + abs(dx) == 1 and raw == raw:
-                    neighbours += reading(frame, level, per_frame, law, y + dy, x + dx)
-                    noise += variance_adu2(frame, law, y + dy, x + dx)
-                    number += np.float32(1.0)
-    if number == 0:
-        return False
-    short = centre * least_neighbour - neighbours / number
-    return not (short > 0 and short * short > np.float32(_NOISES * _NOISES) * noise / (number * number))
+    dark, flat, floor = law.dark, law.flat, law.floor  # once: each look-up in a tuple counts references
+    saturated = False
+    for v in range(max(y - 1, 0), min(y + 2, height)):
+        for u in range(max(x - 1, 0), min(x + 2, width)):
+            saturated |= np.float32(frame[v, u]) >= law.full
+    centre = _reading(frame, level, per_frame, dark, flat, y, x)
+    neighbours, number, noise = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    for v, u in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
+        if 0 <= v < height and 0 <= u < width and frame[v, u] == frame[v, u]:
+            neighbours += _reading(frame, level, per_frame, dark, flat, v, u)
+            noise += _variance_adu2(frame, dark, flat, floor, law.slope, v, u)
+            number += np.float32(1.0)
+    short = centre * least_neighbour * number - neighbours
+    sharp = short > 0 and short * short > np.float32(_NOISES * _NOISES) * noise
+    return number > 0 and not saturated and not sharp
 
 
-@device
+@borrower
 def at_row(array: Any, y: int) -> int:
     """The row of a camera array that holds for row y of the frame."""
     return y if array.shape[0] > 1 else 0
 
 
-@device
-def reading(frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
+@borrower
+def _reading(frame: Any, level: Any, per_frame: Any, dark: Any, flat: Any, y: int, x: int) -> Any:
     """D - B of a pixel [ADU]."""
-    reference = np.float32(level[y, x]) * per_frame if per_frame > 0 else law.dark[at_row(law.dark, y), x]
-    return (np.float32(frame[y, x]) - reference) * law.flat[at_row(law.flat, y), x]
+    expected, offset = np.float32(level[y, x]) * per_frame, dark[at_row(dark, y), x]
+    reference = expected if per_frame > 0 else offset
+    return (np.float32(frame[y, x]) - reference) * flat[at_row(flat, y), x]
 
 
-@device
-def variance_adu2(frame: Any, law: Any, y: int, x: int) -> Any:
+@borrower
+def _variance_adu2(frame: Any, dark: Any, flat: Any, floor: Any, slope: Any, y: int, x: int) -> Any:
     """Variance of a reading that detection assumes [ADU²]."""
-    dark, flat = law.dark[at_row(law.dark, y), x], law.flat[at_row(law.flat, y), x]
-    return law.floor[at_row(law.floor, y), x] + law.slope * max(
-        (np.float32(frame[y, x]) - dark) * flat, np.float32(1.0)
-    )
+    reading = (np.float32(frame[y, x]) - dark[at_row(dark, y), x]) * flat[at_row(flat, y), x]
+    return floor[at_row(floor, y), x] + slope * max(reading, np.float32(1.0))
 
 
-@device
+@borrower
 def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> None:
     """Decide `state` (UNDECIDED or DROPPED at entry) of each peak: KEPT or DROPPED.
 
@@ -91,7 +88,7 @@ def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> N
                 undecided |= state[i] == UNDECIDED
 
 
-@device
+@borrower
 def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: int) -> int:
     verdict = KEPT
     reach = radius + np.float32(4.0)  # a position may lie beside its peak
@@ -108,7 +105,7 @@ def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: i
     return verdict
 
 
-@device
+@borrower
 def _outshines(other: Any, one: Any, earlier: bool) -> Any:
     """Brighter in R; of equal ones the first by y, then by x, then in raster order."""
     for k, sign in ((2, 1), (0, -1), (1, -1)):

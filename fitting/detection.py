@@ -6,86 +6,46 @@ means what it means in PYME, which takes connected regions of R > σ; two molecu
 
 At the frame's border the image is reflected. A reflected filter sums fewer independent pixels, so its noise is larger by a known
 factor; the threshold is raised by that factor, and molecules are found up to the last pixel.
+
+The filters' steps are in `fitting.bandpass`. They leave R, σ² and, for every pixel, a bit that says whether it is above the threshold. Few are, so that
+only there neighbours are compared, as R₁² σ₂² > R₂² σ₁².
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fitting.filters import Filters
-from fitting.kernel import device
-from fitting.lanes import LANES, lane_bits, load, select, splat, store
+from fitting.bandpass import (
+    ABOVE,
+    BORDER,
+    STRIP,
+    band_row,
+    copy_floats,
+    fill_floats,
+    filter_columns,
+    filter_wide_row,
+    margin,
+    mirror,
+    mirror_sides,
+    moved_signal_row,
+    noise_row,
+    signal_row,
+)
+from fitting.candidates import at_row, is_molecule
+from fitting.kernel import borrower
+from fitting.lanes import LANES
 
-BAND = 16
-"""Rows that pass through the filters together, few enough to stay in the processor's cache."""
-_STRIP = 4 * LANES
-
-
-class Workspace(NamedTuple):
-    """Rows in flight; `stride` floats a row.
-
-    signal: background-subtracted rows with the filter's reach above and below; low, high: rows after the vertical
-    pass, with the reach on either side; band: R, and snr: R²/σ², each with the last two rows of the band before, and a column of -1 around.
-    pending (2,) int64: the frame whose peaks wait for room, or -1, and their number.
-    """
-
-    signal: Any
-    low: Any
-    high: Any
-    band: Any
-    snr: Any
-    noise: Any
-    pending: Any
-    stride: int
+_INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 
 
-def make_workspace(width: int, filters: Filters) -> Workspace:
-    """Rows for frames of `width` px."""
-    reach = len(filters.high) - 1
-    strips = -(-width // _STRIP)
-    stride = (
-        strips + 1 - strips % 2
-    ) * _STRIP  # odd: rows of a power of two would share few places in the cache
-    side = stride + 2 * _side(reach)
-    return Workspace(
-        signal=np.zeros((BAND + 2 * reach) * stride, np.float32),
-        low=np.zeros(BAND * side, np.float32),
-        high=np.zeros(BAND * side, np.float32),
-        band=np.zeros((BAND + 3) * (stride + 2 * LANES), np.float32),
-        snr=np.zeros((BAND + 3) * (stride + 2 * LANES), np.float32),
-        noise=np.zeros(stride, np.float32),
-        pending=np.array([-1, 0], np.int64),
-        stride=stride,
-    )
-
-
-def _side(reach: int) -> int:
-    return -(-reach // LANES) * LANES
-
-
-@device
-def mirror(index: int, length: int) -> int:
-    """Where a position beyond the border is reflected to: d c b a | a b c d | d c b a."""
-    while index < 0 or index >= length:
-        index = -1 - index if index < 0 else 2 * length - 1 - index
-    return index
-
-
-@device
+@borrower
 def find_peaks(
-    frame: Any,
-    level: Any,
-    per_frame: Any,
-    law: Any,
-    filters: Any,
-    work: Any,
-    least_snr: Any,
-    peaks: Any,
-    peak_values: Any,
-) -> Any:
-    """Find the local maxima of a frame.
+    frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
+    least_snr: Any, least_neighbour: Any, peaks: Any, peak_values: Any,
+) -> Any:  # fmt: skip
+    """Find the local maxima of a frame that may be molecules.
 
     Parameters
     ----------
@@ -95,8 +55,12 @@ def find_peaks(
         Background times the number of frames in it [ADU].
     per_frame : float32
         One over that number; 0 for no background: then the dark level is subtracted.
+    moves : bool
+        Whether `level`, a sum, must first lose the frame `leaving` and take in the frame `coming`.
     least_snr : float32
         Threshold on R/σ.
+    least_neighbour : float32
+        See `fitting.candidates.sharpest_neighbour`.
     peaks : (m, 2) int32 array
         Out: y, x [px], in raster order.
     peak_values : (m, 4) float32 array
@@ -108,243 +72,175 @@ def find_peaks(
         Number of peaks, at most m.
     """
     height, width = frame.shape
-    reach = filters.high.shape[0] - 1
-    row_length = work.stride + 2 * LANES
+    length = work.stride + 2 * LANES
+    words = work.stride // STRIP
     found, top = np.int64(0), np.int64(0)  # numba would compile a function once more for a literal 0
-    _clear(work.snr, top, 2 * row_length)
-    for y0 in range(0, height, BAND):
-        rows = min(BAND, height - y0)
-        _fill_signal(frame, level, per_frame, law, work.signal, work.stride, reach, y0, rows)
-        _filter_columns(work.signal, work.low, work.high, filters, work.stride, reach, width, rows)
-        _mirror_sides(work.low, work.high, work.stride, reach, width, rows)
-        for row in range(rows):
-            y = y0 + row
-            _noise_row(frame[y], law, y, filters.gain_y[y], filters.gain_x, work.noise)
-            _filter_row(work, filters, reach, row, width)
+    fill_floats(work.filtered, top, BORDER, ABOVE * length)
+    work.bits[: 2 * words] = 0
+    for y0 in range(0, height, work.band):
+        rows = min(work.band, height - y0)
+        _fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
+        _filter_wide(filters, work, width, y0, rows)
+        _filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
         last = y0 + rows == height
         if last:
-            _clear(work.snr, (rows + 2) * row_length, row_length)
-        found = _scan(work, y0, rows + 1 if last else rows, width, least_snr, peaks, peak_values, found)
-        _copy(work.band, top, rows * row_length, 2 * row_length)
-        _copy(work.snr, top, rows * row_length, 2 * row_length)
+            fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
+        stop, before = rows + 2 if last else rows, found
+        found = _scan(
+            work.filtered, work.noise, work.bits, length, words, width, y0, stop, peaks, peak_values, found
+        )
+        found = _keep_molecules(
+            frame, level, per_frame, law, least_neighbour, peaks, peak_values, before, found
+        )
+        copy_floats(work.filtered, top, rows * length, ABOVE * length)
+        copy_floats(work.noise, top, rows * length, ABOVE * length)
+        for k in range(2 * words):
+            work.bits[k] = work.bits[rows * words + k]
     return found
 
 
-@device
-def _copy(array: Any, to: Any, source: Any, length: int) -> None:
-    for k in range(0, length, LANES):
-        store(array, to + k, load(array, source + k))
-
-
-@device
-def _clear(array: Any, to: Any, length: int) -> None:
-    for k in range(0, length, LANES):
-        store(array, to + k, splat(np.float32(-1.0)))
-
-
-@device
+@borrower
 def _fill_signal(
-    frame: Any, level: Any, per_frame: Any, law: Any, signal: Any, stride: int, reach: int, y0: int, rows: int
-) -> None:
-    """Rows y0 - reach to y0 + rows + reach of max(D - B, 0); those that the band before needed too are moved up."""
-    height = frame.shape[0]
-    first = y0 + reach
-    if y0 == 0:
-        first = 0
-    else:
-        _copy(signal, np.int64(0), BAND * stride, 2 * reach * stride)
-    for y in range(first, y0 + rows + reach):
-        to = (y - y0 + reach) * stride
+    frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
+) -> None:  # fmt: skip
+    """Rows of P that the band needs; those that the band before needed too are moved up."""
+    height, stride, above = frame.shape[0], work.stride, work.above
+    first, stop = 0, y0 + rows + work.below
+    if y0 > 0:
+        first = y0 + work.below
+        copy_floats(work.signal, np.int64(0), work.band * stride, (above + work.below) * stride)
+    for y in range(first, stop):
+        to = (y - y0 + above) * stride
         if y < height:
-            _signal_row(frame[y], level[y], per_frame, law, y, signal[to : to + stride])
+            dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
+            if moves:
+                moved_signal_row(frame[y], coming[y], leaving[y], level[y], per_frame, flat, work.signal, to)
+            else:
+                signal_row(frame[y], level[y], per_frame, dark, flat, work.signal, to)
         else:
-            source = (mirror(y, height) - y0 + reach) * stride
-            _copy(signal, to, source, stride)
+            copy_floats(work.signal, to, (mirror(y, height) - y0 + above) * stride, stride)
     if y0 == 0:
-        for y in range(-reach, 0):
-            source, to = (mirror(y, height) + reach) * stride, (y + reach) * stride
-            _copy(signal, to, source, stride)
+        for y in range(-above, 0):
+            copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
 
 
-@device
-def _signal_row(raw: Any, level: Any, per_frame: Any, law: Any, y: int, out: Any) -> None:
-    dark, flat = law.dark[y if law.dark.shape[0] > 1 else 0], law.flat[y if law.flat.shape[0] > 1 else 0]
-    for x in range(raw.shape[0]):
-        reference = np.float32(level[x]) * per_frame if per_frame > 0 else dark[x]
-        value = (np.float32(raw[x]) - reference) * flat[x]
-        out[x] = value if 0 < value < np.inf else np.float32(0.0)
-
-
-@device
-def _noise_row(raw: Any, law: Any, y: int, gain_y: Any, gain_x: Any, out: Any) -> None:
-    """1/σ² of every pixel of a row [1/ADU²], σ² raised by the noise gain at the border."""
-    dark, flat = law.dark[y if law.dark.shape[0] > 1 else 0], law.flat[y if law.flat.shape[0] > 1 else 0]
-    floor = law.floor[y if law.floor.shape[0] > 1 else 0]
-    for x in range(raw.shape[0]):
-        reading = (np.float32(raw[x]) - dark[x]) * flat[x]
-        reading = reading if reading > 1 else np.float32(1.0)
-        out[x] = np.float32(1.0) / ((floor[x] + law.slope * reading) * (gain_y * gain_x[x]))
-
-
-@device
-def _filter_columns(
-    signal: Any, low: Any, high: Any, filters: Any, stride: int, reach: int, width: int, rows: int
-) -> None:
-    """Both Gaussians along y, 64 columns at a time."""
-    side = (reach + LANES - 1) // LANES * LANES
+@borrower
+def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
+    """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
+    stride, step, side = work.stride, filters.step, margin(filters.high)
     length = stride + 2 * side
-    near = filters.low.shape[0]
-    for x in range(0, width, _STRIP):
-        for row in range(rows):
-            at = (row + reach) * stride + x
-            weight, wide = filters.low[0], filters.high[0]
-            v0, v1, v2, v3 = (
-                load(signal, at),
-                load(signal, at + 16),
-                load(signal, at + 32),
-                load(signal, at + 48),
-            )
-            a0, a1, a2, a3 = v0 * weight, v1 * weight, v2 * weight, v3 * weight
-            b0, b1, b2, b3 = v0 * wide, v1 * wide, v2 * wide, v3 * wide
-            for k in range(1, reach + 1):
-                up, down, wide = at - k * stride, at + k * stride, filters.high[k]
-                v0 = load(signal, up) + load(signal, down)
-                v1 = load(signal, up + 16) + load(signal, down + 16)
-                v2 = load(signal, up + 32) + load(signal, down + 32)
-                v3 = load(signal, up + 48) + load(signal, down + 48)
-                b0, b1, b2, b3 = b0 + v0 * wide, b1 + v1 * wide, b2 + v2 * wide, b3 + v3 * wide
-                if k < near:
-                    weight = filters.low[k]
-                    a0, a1, a2, a3 = a0 + v0 * weight, a1 + v1 * weight, a2 + v2 * weight, a3 + v3 * weight
-            to = row * length + side + x
-            _store_strip(low, to, a0, a1, a2, a3)
-            _store_strip(high, to, b0, b1, b2, b3)
+    start, number = 0, rows
+    if step == 2:
+        number = (rows + 1) // 2 + 3
+        if y0 > 0:  # the band before made the first three
+            start = 3
+            copy_floats(work.wide, np.int64(0), work.band // 2 * stride, 3 * stride)
+    source = (work.above + (2 * start - 2 if step == 2 else 0)) * stride
+    to, new = start * length + side, number - start
+    filter_columns(work.signal, source, filters.high_y, stride, width, new, step, work.high, to, length)
+    mirror_sides(work.high, to, length, new, width, filters.high.shape[0] - 1)
+    for k in range(start, number):
+        filter_wide_row(work.high, k * length + side, filters.high, width, work.wide, k * stride)
 
 
-@device
-def _store_strip(array: Any, to: int, a: Any, b: Any, c: Any, d: Any) -> None:
-    store(array, to, a)
-    store(array, to + 16, b)
-    store(array, to + 32, c)
-    store(array, to + 48, d)
-
-
-@device
-def _mirror_sides(low: Any, high: Any, stride: int, reach: int, width: int, rows: int) -> None:
-    side = (reach + LANES - 1) // LANES * LANES
-    for row in range(rows):
-        at = row * (stride + 2 * side) + side
-        for k in range(1, reach + 1):
-            left, right = (
-                (k - 1, width - k) if k <= width else (mirror(-k, width), mirror(width - 1 + k, width))
-            )
-            low[at - k], low[at + width - 1 + k] = low[at + left], low[at + right]
-            high[at - k], high[at + width - 1 + k] = high[at + left], high[at + right]
-
-
-@device
-def _filter_row(work: Any, filters: Any, reach: int, row: int, width: int) -> None:
-    """Both Gaussians along x, their difference R, and R²/σ² where R is positive."""
-    side = (reach + LANES - 1) // LANES * LANES
-    at = row * (work.stride + 2 * side) + side
-    to = (row + 2) * (work.stride + 2 * LANES) + LANES
-    for x in range(0, width, _STRIP):
-        a0, a1, a2, a3 = _along_x(work.low, at + x, filters.low)
-        b0, b1, b2, b3 = _along_x(work.high, at + x, filters.high)
-        r0, r1, r2, r3 = a0 - b0, a1 - b1, a2 - b2, a3 - b3
-        _store_strip(work.band, to + x, r0, r1, r2, r3)
-        store(work.snr, to + x, _snr(r0, load(work.noise, x)))
-        store(work.snr, to + x + 16, _snr(r1, load(work.noise, x + 16)))
-        store(work.snr, to + x + 32, _snr(r2, load(work.noise, x + 32)))
-        store(work.snr, to + x + 48, _snr(r3, load(work.noise, x + 48)))
-    work.snr[to - 1] = np.float32(-1.0)
-    work.snr[to + width] = np.float32(-1.0)
-
-
-@device
-def _snr(r: Any, inverse_noise: Any) -> Any:
-    return select(r > 0.0, r * r * inverse_noise, 0.0)
-
-
-@device
-def _along_x(rows: Any, at: int, weights: Any) -> Any:
-    weight = weights[0]
-    a0, a1, a2, a3 = (
-        load(rows, at) * weight,
-        load(rows, at + 16) * weight,
-        load(rows, at + 32) * weight,
-        load(rows, at + 48) * weight,
+@borrower
+def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
+    """R of the band, and what is above the threshold."""
+    width, stride, side = frame.shape[1], work.stride, margin(filters.low)
+    length, words = stride + 2 * side, stride // STRIP
+    near = np.int64(side)
+    filter_columns(
+        work.signal, work.above * stride, filters.low, stride, width, rows, 1, work.low, near, length
     )
-    for k in range(1, weights.shape[0]):
-        left, right, weight = at - k, at + k, weights[k]
-        a0 = a0 + (load(rows, left) + load(rows, right)) * weight
-        a1 = a1 + (load(rows, left + 16) + load(rows, right + 16)) * weight
-        a2 = a2 + (load(rows, left + 32) + load(rows, right + 32)) * weight
-        a3 = a3 + (load(rows, left + 48) + load(rows, right + 48)) * weight
-    return a0, a1, a2, a3
+    mirror_sides(work.low, near, length, rows, width, filters.low.shape[0] - 1)
+    for row in range(rows):
+        y = y0 + row
+        dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
+        floor = law.floor[at_row(law.floor, y)]
+        to = (ABOVE + row) * (stride + 2 * LANES) + LANES
+        noise_row(frame[y], dark, flat, floor, law.slope, filters.gain_x, filters.gain_y[y], work.noise, to)
+        kind, middle = 0, row * stride
+        if filters.step == 2:
+            kind, middle = 1 + row % 2, (1 + row // 2) * stride
+        band_row(
+            work.low, row * length + side, filters.low, work.wide, middle, stride, kind, work.noise, least_snr2, width,
+            work.filtered, to, work.bits, (2 + row) * words,
+        )  # fmt: skip
 
 
-@device
+@borrower
 def _scan(
-    work: Any, y0: int, stop: int, width: int, least_snr: Any, peaks: Any, peak_values: Any, found: Any
-) -> Any:
-    """Local maxima of the rows whose lower neighbour is there by now."""
-    length = work.stride + 2 * LANES
-    threshold = splat(least_snr * least_snr)
-    for row in range(1, stop + 1):
-        at = row * length + LANES
-        for x0 in range(0, width, LANES):
-            bits = lane_bits(load(work.snr, at + x0) > threshold)
-            x = x0
-            while bits != 0:
-                if bits & 1 and x < width and found < peaks.shape[0] and _is_peak(work.snr, at + x, length):
-                    peaks[found, 0], peaks[found, 1] = y0 + row - 2, x
-                    _describe(work, at + x, length, y0 + row - 2, x, peak_values[found])
+    filtered: Any, noise: Any, bits: Any, length: int, words: int, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any
+) -> Any:  # fmt: skip
+    """Local maxima from two rows above the band to two above its end, whose neighbours are all there by now."""
+    for row in range(stop):
+        y = y0 + row - 2
+        at = (row + ABOVE - 2) * length + LANES
+        for word in range(words):
+            left, x = bits[row * words + word], word * STRIP
+            while left != 0:
+                if (
+                    left & 1
+                    and x < width
+                    and found < peaks.shape[0]
+                    and _is_peak(filtered, noise, at + x, length)
+                ):
+                    peaks[found, 0], peaks[found, 1] = y, x
+                    _describe(filtered, noise, at + x, length, y, x, values[found])
                     found += 1
-                bits >>= 1
+                left = (left >> 1) & 0x7FFFFFFFFFFFFFFF
                 x += 1
     return found
 
 
-@device
-def _is_peak(snr: Any, at: int, length: int) -> bool:
-    """Above all eight neighbours; of equal ones the first in raster order is the peak."""
-    value = snr[at]
-    above = True
-    for step in (-length - 1, -length, -length + 1, -1):
-        above &= value > snr[at + step]
-    for step in (1, length - 1, length, length + 1):
-        above &= value >= snr[at + step]
-    return above
+@borrower
+def _is_peak(filtered: Any, noise: Any, at: Any, length: int) -> bool:
+    """Above all eight neighbours in R/σ; of equal ones the first in raster order is the peak."""
+    here, variance = filtered[at] * filtered[at], noise[at]
+    for step in (1, -1, length, -length, length + 1, length - 1, 1 - length, -1 - length):
+        r = filtered[at + step]
+        if r > 0:
+            theirs, ours = r * r * variance, here * noise[at + step]
+            if theirs > ours or (theirs == ours and step < 0):
+                return False
+    return True
 
 
-@device
-def _describe(work: Any, at: int, length: int, y: int, x: int, values: Any) -> None:
+@borrower
+def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, values: Any) -> None:
     """Position by a parabola through R, R and R/σ; the signal-to-noise image may peak one pixel beside R."""
-    band, snr = work.band, work.snr
-    best = at
-    for step in (-length - 1, -length, -length + 1, -1, 1, length - 1, length, length + 1):
-        if snr[at + step] >= 0 and band[at + step] > band[best]:
-            best = at + step
-    dy = 0
-    if best - at > length // 2:
-        dy = 1
-    elif best - at < -(length // 2):
-        dy = -1
-    dx = best - at - dy * length
-    values[0] = np.float32(y + dy) + _vertex(band, snr, best, length)
-    values[1] = np.float32(x + dx) + _vertex(band, snr, best, np.int64(1))
-    values[2] = band[best]
-    values[3] = np.sqrt(snr[at])
+    best, down, right = at, 0, 0
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if filtered[at + dy * length + dx] > filtered[best]:
+                best, down, right = at + dy * length + dx, dy, dx
+    values[0] = np.float32(y + down) + _vertex(filtered, best, length)
+    values[1] = np.float32(x + right) + _vertex(filtered, best, np.int64(1))
+    values[2] = filtered[best]
+    values[3] = filtered[at] / np.sqrt(noise[at])
 
 
-@device
-def _vertex(band: Any, snr: Any, at: Any, step: Any) -> Any:
+@borrower
+def _keep_molecules(
+    frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, values: Any, first: Any, last: Any
+) -> Any:  # fmt: skip
+    """Of the peaks [first, last) close the ranks of those that may be molecules, while their pixels are in the cache."""
+    kept = first
+    for i in range(first, last):
+        y, x = round(values[i, 0]), round(values[i, 1])
+        if is_molecule(frame, level, per_frame, law, y, x, least_neighbour):
+            peaks[kept, 0], peaks[kept, 1] = peaks[i, 0], peaks[i, 1]
+            for k in range(4):
+                values[kept, k] = values[i, k]
+            kept += 1
+    return kept
+
+
+@borrower
+def _vertex(filtered: Any, at: Any, step: Any) -> Any:
     """Where a parabola through three neighbours has its top; 0 beside the border and where the middle is not the highest."""
-    if at - step < 0 or at + step >= band.shape[0] or snr[at - step] < 0 or snr[at + step] < 0:
-        return np.float32(0.0)
-    before, here, after = band[at - step], band[at], band[at + step]
+    before, here, after = filtered[at - step], filtered[at], filtered[at + step]
     bend = before - here - here + after
-    if not (here >= before and here >= after and bend < 0):
+    if before < _INSIDE or after < _INSIDE or not (here >= before and here >= after and bend < 0):
         return np.float32(0.0)
     return np.float32(0.5) * (before - after) / bend

@@ -1,8 +1,16 @@
-"""The band-pass of detection: two Gaussians, and how much noise their difference lets through at the border.
+r"""The band-pass of detection: two Gaussians, and how much noise their difference lets through at the border.
+
+A Gaussian wider than 2.5 px is so smooth that every second row of it says it all. Its filter along y is then made for every second row
+only; all rows, also those that were made, follow by interpolation with a cubic B-spline [1]_. The weights along y are those for which filter and
+interpolation together come nearest to the Gaussian: to 0.4 % of its norm at 2.5 px, 0.11 % at 3 px.
 
 Far from the border the noise of R = (G₁ - G₃) * P follows from the kernels. Near it the reflected image folds a kernel onto
 itself, so that fewer independent pixels carry the same weight; the variance there over that inside is the *noise gain*. The gain of a
 corner is taken as the product of those of its row and its column.
+
+References
+----------
+.. [1] M. Unser, IEEE Signal Processing Magazine 16(6), 22 (1999), https://doi.org/10.1109/79.799930.
 """
 
 from __future__ import annotations
@@ -13,12 +21,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+SPARSE_FROM_PX = 2.5
+"""Width from which the wide Gaussian is made for every second row."""
+ON_ROW = (1 / 6, 4 / 6)
+"""Cubic B-spline at a row that was made: weights of those at ±2 rows and of the row itself."""
+BETWEEN = (1 / 48, 23 / 48)
+"""Cubic B-spline between two such rows: weights of those at ±3 rows and at ±1."""
+
 
 class Filters(NamedTuple):
-    """The two Gaussians, from their middle outwards, and the noise gain (squared, 1 inside) of each row and column."""
+    """The two Gaussians, weights from their middle outwards.
+
+    low; high (along x) and high_y (along y), the latter for every `step`-th row; the noise gain (squared, 1 inside) of each row and column.
+    """
 
     low: Any
     high: Any
+    high_y: Any
+    step: int
     gain_y: Any
     gain_x: Any
 
@@ -29,12 +49,40 @@ def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float)
     low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
     low = low[: len(high)]
     gains = [_noise_gain(length, low, high) for length in (height, width)]
-    return Filters(low.astype(np.float32), high.astype(np.float32), *gains)
+    sparse = highpass_px >= SPARSE_FROM_PX
+    high_y = _before_interpolation(high) if sparse else high
+    weights = [kernel.astype(np.float32) for kernel in (low, high, high_y)]
+    return Filters(*weights, 2 if sparse else 1, *gains)
 
 
 def _half_kernel(sigma: float) -> npt.NDArray[np.float64]:
     k = np.exp(-(np.arange(int(4 * sigma + 0.5) + 1) ** 2) / (2 * sigma**2))
     result: npt.NDArray[np.float64] = k / (2 * k.sum() - k[0])
+    return result
+
+
+def _before_interpolation(high: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weights for every second row whose interpolation comes nearest to `high`, two fewer on either side; their sum is 1."""
+    reach = len(high) - 1
+    most = max(reach - 2, 1)
+    at = np.arange(-reach - 4, reach + 5)
+    wanted = np.where(abs(at) <= reach, high[np.minimum(abs(at), reach)], 0.0)
+    rows, right = [], []
+    for steps, weights in (((-2, 0, 2), (*ON_ROW, ON_ROW[0])), ((-3, -1, 1, 3), (*BETWEEN, *BETWEEN[::-1]))):
+        spread = np.zeros((len(at), most + 1))
+        for step, weight in zip(steps, weights, strict=True):
+            far = abs(at - step)
+            known = np.flatnonzero(far <= most)
+            np.add.at(spread, (known, far[known]), weight)
+        rows.append(spread)
+        right.append(wanted)
+    total = np.full((1, most + 1), 2.0)
+    total[0, 0] = 1.0
+    heavy = 100.0  # the sum counts for more than any one weight
+    system = np.concatenate([*rows, heavy * total])
+    result: npt.NDArray[np.float64] = np.linalg.lstsq(system, np.concatenate([*right, [heavy]]), rcond=None)[
+        0
+    ]
     return result
 
 

@@ -169,6 +169,79 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Have ``array[offset]`` of a flat array fetched into the cache, without waiting for it; nothing happens beyond its ends."""
+    del typing, offset
+    if not (isinstance(array, types.Array) and array.ndim == 1):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, near, of_data = (ir.Constant(_INT, value) for value in (0, 2, 1))
+        builder.call(function, [place, read, near, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
+def _as_floats(builder: Any, dtype: Any, value: Any) -> Any:
+    if dtype == types.float32:
+        return value
+    whole = builder.zext(value, _INTS) if dtype == types.uint16 else value
+    return builder.sitofp(whole, _FLOATS)
+
+
+_ELEMENTS = {types.float32: (_FLOAT, 4), types.uint16: (ir.IntType(16), 2), types.int32: (_INT, 4)}
+
+
+@intrinsic
+def load_numbers(typing: Any, array: Any, offset: Any) -> Any:
+    """``array[offset : offset + 16]`` of a flat float32, uint16 or int32 array as float32, unchecked."""
+    del typing, offset
+    if not _flat(array, *_ELEMENTS):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element, align = _ELEMENTS[sig.args[0].dtype]
+        place = _address(context, builder, sig.args[0], args[0], args[1], element, LANES)
+        return _as_floats(builder, sig.args[0].dtype, builder.load(place, align=align))
+
+    return lanes_type(array, types.intp), emit
+
+
+@intrinsic
+def slide_sum(typing: Any, total: Any, coming: Any, leaving: Any, offset: Any) -> Any:
+    """``total[offset : offset + 16] += coming[…] - leaving[…]``, exact for integers; gives what is then in `total`, as float32."""
+    del typing, offset
+    if not (_flat(total, types.int32, types.float32) and _flat(coming, *_ELEMENTS) and leaving == coming):
+        return None
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        whole = sig.args[0].dtype == types.int32 and sig.args[1].dtype == types.uint16
+        places, values = [], []
+        for kind, array in zip(sig.args[:3], args[:3], strict=True):
+            element, align = _ELEMENTS[kind.dtype]
+            places.append(_address(context, builder, kind, array, args[3], element, LANES))
+            value = builder.load(places[-1], align=align)
+            if not whole:
+                value = _as_floats(builder, kind.dtype, value)
+            elif kind.dtype == types.uint16:
+                value = builder.zext(value, _INTS)
+            values.append(value)
+        add, subtract = (builder.add, builder.sub) if whole else (builder.fadd, builder.fsub)
+        moved = add(values[0], subtract(values[1], values[2]))
+        if sig.args[0].dtype == types.int32 and not whole:
+            moved = builder.fptosi(moved, _INTS)
+        builder.store(moved, places[0], align=4)
+        return _as_floats(builder, sig.args[0].dtype, moved)
+
+    return lanes_type(total, coming, leaving, types.intp), emit
+
+
+@intrinsic
 def gather(typing: Any, array: Any, offset: Any, index: Any) -> Any:
     """``array[offset + index]`` of a flat float32 array, unchecked; `index` is lanes of whole numbers, one for each lane."""
     del typing, offset
@@ -237,6 +310,31 @@ def lane_bits(typing: Any, mask: Any) -> Any:
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
 
     return types.int64(mask_type), emit
+
+
+@intrinsic
+def lane(typing: Any, value: Any, index: Any) -> Any:
+    """The number in one lane."""
+    del typing, value, index
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return builder.extract_element(args[0], builder.trunc(args[1], _INT))
+
+    return types.float32(lanes_type, types.intp), emit
+
+
+@intrinsic
+def reversed_lanes(typing: Any, value: Any) -> Any:
+    """The same numbers from the last lane to the first."""
+    del typing, value
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        order = ir.Constant(_INTS, list(range(LANES - 1, -1, -1)))
+        return builder.shuffle_vector(args[0], ir.Constant(_FLOATS, ir.Undefined), order)
+
+    return lanes_type(lanes_type), emit
 
 
 def _call_llvm(builder: Any, name: str, *values: Any) -> Any:

@@ -123,21 +123,17 @@ def list_neighbours(
         The neighbours, in ascending order.
     """
     number = len(real)
-    pairs = [np.empty((0, 2), np.int64)]
     frame, y, x = place[:number, 0], place[:number, 1], place[:number, 2]
-    one, step = np.arange(number), 0
-    while len(one):  # those that may still have a neighbour so far down the list
-        step += 1
-        one = one[one + step < number]
-        other = one + step
-        below = abs(y[other] - y[one])
-        in_band = (frame[other] == frame[one]) & (below <= reach + _SLACK)
-        one, other, below = one[in_band], other[in_band], below[in_band]
-        apart = np.maximum(below, abs(x[other] - x[one]))
-        near = (apart > 1) & (apart <= reach) & real[one] & real[other]
-        pair = np.column_stack([one[near], other[near]])
-        pairs += [pair, pair[:, ::-1]]
-    both = np.concatenate(pairs)
+    line = frame.astype(np.int64) << 32 | y
+    # Lines rise to within the slack: after the first that is so far below, all are out of reach.
+    stop = np.searchsorted(np.maximum.accumulate(line), line + reach + _SLACK + 1)
+    following = np.maximum(stop - np.arange(1, number + 1), 0)
+    one = np.repeat(np.arange(number), following)
+    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(following) - following, following)
+    apart = np.maximum(abs(line[other] - line[one]), abs(x[other] - x[one]))
+    near = (apart > 1) & (apart <= reach) & real[one] & real[other]
+    pair = np.column_stack([one[near], other[near]])
+    both = np.concatenate([pair, pair[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
     first = np.searchsorted(both[:, 0], np.arange(number + 1))
     return first, both[:, 1].astype(np.int32)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from fitting.candidates import at_row
 from fitting.channels import shift_px
-from fitting.kernel import device, kernel
-from fitting.lanes import LANES
+from fitting.kernel import borrower, kernel
+from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
 from fitting.poisson import UNKNOWN
 
 FloatArray = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class RoiBuffer:
         )
 
 
-@device
+@borrower
 def put_rois(
     frame: Any,
     level: Any,
@@ -97,7 +97,7 @@ def put_rois(
         )  # fmt: skip
 
 
-@device
+@borrower
 def cut(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
     y0: int, x0: int, sign: Any, bounds: Any, side: int, data: Any, extra: Any, index: int,
@@ -111,9 +111,20 @@ def cut(
     bounds : (4,) array
         top, bottom, left, right: pixels outside are unknown.
     """
+    half = side // 2
+    whole_lines = side <= LANES and sign[1] > 0 and x0 - half + LANES <= frame.shape[1]
+    if (
+        whole_lines
+        and bounds[0] <= y0 - half
+        and y0 + half < bounds[1]
+        and bounds[2] <= x0 - half
+        and x0 + half < bounds[3]
+    ):
+        return _cut_inside(
+            frame, level, per_frame, law, subtract, weighted, y0, x0, sign[0], side, data, extra, index
+        )
     total, number = np.float32(0.0), np.float32(0.0)
     to = index // LANES * side * side * LANES + index % LANES
-    half = side // 2
     for row in range(-half, half + 1):
         y = y0 + sign[0] * row
         for column in range(-half, half + 1):
@@ -142,18 +153,62 @@ def cut(
     return total / number if number > 0 else np.float32(0.0)
 
 
-@device
+@borrower
+def _cut_inside(
+    frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
+    y0: int, x0: int, down: int, side: int, data: Any, extra: Any, index: int,
+) -> Any:  # fmt: skip
+    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time, `down` 1 or -1 from one to the next."""
+    half = side // 2
+    x = x0 - half
+    to = index // LANES * side * side * LANES + index % LANES
+    total, number = splat(0.0), splat(0.0)
+    darks, flats, variances = (
+        law.dark,
+        law.flat,
+        law.variance,
+    )  # once: each look-up in a tuple counts references
+    for row in range(-half, half + 1):
+        y = y0 + down * row
+        raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)
+        dark, flat = load(darks[at_row(darks, y)], x), load(flats[at_row(flats, y)], x)
+        known = (absolute(raw) < law.full) & (v < 1e12)
+        b = splat(0.0)
+        if per_frame > 0:
+            b = (load_numbers(level[y], x) * per_frame - dark) * flat
+            b = select(absolute(b) < np.float32(np.inf), b, 0.0)
+        total, number = total + select(known, b, 0.0), number + select(known, 1.0, 0.0)
+        b = b if subtract else splat(0.0)
+        d = (raw - dark) * flat
+        if weighted:
+            sigma2 = (select(d > 1.0, d, 1.0) + (v + 1.0) / law.scale) * law.slope
+            first, second = select(known, d - b, 0.0), select(known, 1.0 / square_root(sigma2), 0.0)
+        else:
+            shifted = d * law.scale + v
+            first = select(known, select(shifted > 0.0, shifted, 0.0), UNKNOWN)
+            second = select(known, b * law.scale + v, UNKNOWN)
+        for k in range(side):
+            data[to], extra[to] = lane(first, k), lane(second, k)
+            to += LANES
+    level_sum, pixels = np.float32(0.0), np.float32(0.0)
+    for k in range(side):
+        level_sum += lane(total, k)
+        pixels += lane(number, k)
+    return level_sum / pixels if pixels > 0 else np.float32(0.0)
+
+
+@borrower
 def _is_known(raw: Any, law: Any, y: int, x: int) -> Any:
     return abs(np.float32(raw)) < law.full and law.variance[at_row(law.variance, y), x] < 1e12
 
 
-@device
+@borrower
 def _variance(law: Any, variance: Any, d: Any) -> Any:
     """σ² of a reading [ADU²], with the pixel's own read noise; `variance` is in photo-electrons over F²."""
     return law.slope * (max(d, np.float32(1.0)) + (variance + np.float32(1.0)) / law.scale)
 
 
-@device
+@borrower
 def background(level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
     """Corrected background of a pixel [ADU]; 0 where there is none."""
     if not per_frame > 0:
@@ -213,7 +268,7 @@ def pack(
                 to += LANES
 
 
-@device
+@borrower
 def _put(value: Any, variance: Any, background: Any, weighted: bool, data: Any, extra: Any, to: int) -> None:
     good = abs(value) < 1e20 and 0 <= variance < 1e12 and abs(background) < 1e20
     if not good:

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.background import move_window
-from fitting.candidates import KEPT, UNDECIDED, debounce, is_molecule
+from fitting.background import move_window, slides
+from fitting.candidates import KEPT, UNDECIDED, debounce
 from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
-from fitting.kernel import device, kernel
+from fitting.kernel import borrower, kernel
+from fitting.lanes import prefetch
 from fitting.rois import put_rois
+
+_AHEAD = 6  # peaks whose pixels are under way while one is looked at
 
 
 class Plan(NamedTuple):
@@ -82,20 +85,35 @@ def scan(
     state : (3,) int64 array
         The frames in that sum, and how many they are; see `fitting.background.move_window`.
     """
+    return _advance(
+        stack, present, windows, first, last, running, level, state, law, filters, work, plan, peaks, sink
+    )
+
+
+@borrower
+def _advance(
+    stack: Any, present: Any, windows: Any, first: int, last: int, running: bool, level: Any, state: Any,
+    law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
+) -> int:  # fmt: skip
     for t in range(first, last):
         if not present[t]:
             continue
-        if running:
+        moves, leaving, coming = False, t, t
+        if running and slides(state, present, windows[t, 0], windows[t, 1]):
+            moves, leaving, coming = True, state[0], state[1]
+            state[0], state[1] = windows[t, 0], windows[t, 1]
+        elif running:
             move_window(level, state, stack, present, windows[t, 0], windows[t, 1])
         per_frame = np.float32(1.0) / np.float32(state[2]) if state[2] > 0 else np.float32(0.0)
         frame = stack[t]
         found = work.pending[1]
         if work.pending[0] != t:
             found = find_peaks(
-                frame, level, per_frame, law, filters, work, plan.least_snr, peaks.place, peaks.values
-            )
-            found = _keep_molecules(frame, level, per_frame, law, plan.least_neighbour, peaks, found)
+                frame, level, per_frame, moves, stack[coming], stack[leaving], law, filters, work,
+                plan.least_snr, plan.least_neighbour, peaks.place, peaks.values,
+            )  # fmt: skip
             found = to_first_channel(plan.channels, peaks, found)
+            peaks.state[:found] = UNDECIDED
             debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
         work.pending[0] = -1
         rois, candidates = sink.count[0], sink.count[1]
@@ -103,6 +121,15 @@ def scan(
             work.pending[0], work.pending[1] = t, found
             return t
         for i in range(found):
+            if i + _AHEAD < found:
+                _fetch(
+                    frame,
+                    level,
+                    per_frame,
+                    peaks.place[i + _AHEAD, 0],
+                    peaks.place[i + _AHEAD, 1],
+                    plan.side // 2,
+                )
             kept = peaks.state[i] == KEPT
             sink.frame[candidates + i] = t
             sink.values[candidates + i, 0] = peaks.values[i, 0]
@@ -118,18 +145,11 @@ def scan(
     return last
 
 
-@device
-def _keep_molecules(
-    frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, found: int
-) -> int:
-    """Close the ranks of the peaks that may be molecules."""
-    kept = 0
-    for i in range(found):
-        y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
-        if is_molecule(frame, level, per_frame, law, y, x, least_neighbour):
-            peaks.place[kept, 0], peaks.place[kept, 1] = peaks.place[i, 0], peaks.place[i, 1]
-            for k in range(4):
-                peaks.values[kept, k] = peaks.values[i, k]
-            peaks.state[kept] = UNDECIDED
-            kept += 1
-    return kept
+@borrower
+def _fetch(frame: Any, level: Any, per_frame: Any, y: int, x: int, reach: int) -> None:
+    """Have a ROI's pixels fetched; large frames have left the cache when their peaks are known."""
+    for v in range(max(y - reach, 0), min(y + reach + 1, frame.shape[0])):
+        prefetch(frame[v], x)
+        if per_frame > 0:
+            prefetch(level[v], max(x - reach, 0))
+            prefetch(level[v], min(x + reach, frame.shape[1] - 1))

@@ -1,0 +1,302 @@
+r"""The band-pass of detection, R = (G₁ - G₃) * P, a band of rows at a time.
+
+Background subtracted, both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
+a time (`fitting.lanes`). The wide Gaussian is made for every second row and interpolated between (`fitting.filters`). What it is for, and the order
+in which the steps run, is in `fitting.detection`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.filters import BETWEEN, ON_ROW, Filters
+from fitting.kernel import borrower
+from fitting.lanes import (
+    LANES,
+    lane_bits,
+    load,
+    load_numbers,
+    reversed_lanes,
+    select,
+    slide_sum,
+    splat,
+    store,
+)
+
+STRIP = 4 * LANES
+"""Pixels that are filtered together, and whose bits make one word."""
+BORDER = np.float32(-1e30)
+"""R beyond the frame's border."""
+ABOVE = 4
+"""Rows of R kept from the band before: a peak two rows above a band is looked at with two rows on either side of it."""
+_BAND = 32
+_SPARSE_ABOVE, _SPARSE_BELOW = 1, 2  # rows of the sparse grid that interpolation needs beyond the band
+
+
+class Workspace(NamedTuple):
+    """Rows in flight, `stride` floats each, `band` rows a band.
+
+    signal: P, with `above` and `below` rows that the filters reach; low, high: after the pass along y, with a margin on either side; wide: G₃ * P
+    on its own rows; filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame; noise: σ² in the same places; bits: pixels
+    over the threshold, a word a strip, two rows of the band before first; pending (2,) int64: the frame whose peaks
+    wait for room, or -1, and their number.
+    """
+
+    signal: Any
+    low: Any
+    high: Any
+    wide: Any
+    filtered: Any
+    noise: Any
+    bits: Any
+    pending: Any
+    stride: int
+    band: int
+    above: int
+    below: int
+
+
+def make_workspace(width: int, filters: Filters) -> Workspace:
+    """Rows for frames of `width` px."""
+    strips = -(-width // STRIP)
+    stride = (
+        strips + 1 - strips % 2
+    ) * STRIP  # odd: rows of a power of two would share few places in the cache
+    near, far = len(filters.low) - 1, len(filters.high_y) - 1
+    above, below = (max(near, far + 2), far + 4) if filters.step == 2 else (max(near, far), max(near, far))
+    sparse = _BAND // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
+    return Workspace(
+        signal=_aligned((_BAND + above + below) * stride),
+        low=_aligned(_BAND * (stride + 2 * _margin(filters.low))),
+        high=_aligned(sparse * (stride + 2 * _margin(filters.high))),
+        wide=_aligned(sparse * stride),
+        filtered=_aligned((_BAND + ABOVE + 2) * (stride + 2 * LANES)),
+        noise=_aligned((_BAND + ABOVE + 2) * (stride + 2 * LANES)),
+        bits=np.zeros((_BAND + 2) * (stride // STRIP), np.int64),
+        pending=np.array([-1, 0], np.int64),
+        stride=stride,
+        band=_BAND,
+        above=above,
+        below=below,
+    )
+
+
+def _aligned(length: int) -> npt.NDArray[np.float32]:
+    """Zeros that begin where a cache line does: a value of sixteen that lies across two lines takes twice as long to load."""
+    array = np.zeros(length + LANES, np.float32)
+    first = -array.ctypes.data // array.itemsize % LANES
+    return array[first : first + length]
+
+
+def _margin(weights: Any) -> int:
+    return -(-(len(weights) - 1) // LANES) * LANES
+
+
+@borrower
+def margin(weights: Any) -> int:
+    """Pixels kept beside a row for a filter along x."""
+    return (weights.shape[0] + LANES - 2) // LANES * LANES
+
+
+@borrower
+def mirror(index: int, length: int) -> int:
+    """Where a position beyond the border is reflected to: d c b a | a b c d | d c b a."""
+    while index < 0 or index >= length:
+        index = -1 - index if index < 0 else 2 * length - 1 - index
+    return index
+
+
+@borrower
+def copy_floats(array: Any, to: Any, source: Any, length: int) -> None:
+    """Copy `length` numbers, a multiple of 16, within an array; forwards."""
+    for k in range(0, length, LANES):
+        store(array, to + k, load(array, source + k))
+
+
+@borrower
+def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
+    """Write a value `length` times, a multiple of 16."""
+    for k in range(0, length, LANES):
+        store(array, to + k, splat(value))
+
+
+@borrower
+def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: Any, to: Any) -> None:
+    """P = max(D - B, 0) of a row [ADU]; 0 where it is not known."""
+    width = raw.shape[0]
+    full = width // LANES * LANES
+    for x in range(0, full, LANES):
+        reference = load_numbers(level, x) * per_frame if per_frame > 0 else load(dark, x)
+        store(out, to + x, _positive((load_numbers(raw, x) - reference) * load(flat, x)))
+    for x in range(full, width):
+        rest = np.float32(level[x]) * per_frame if per_frame > 0 else dark[x]
+        value = (np.float32(raw[x]) - rest) * flat[x]
+        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
+
+
+@borrower
+def moved_signal_row(
+    raw: Any, coming: Any, leaving: Any, level: Any, per_frame: Any, flat: Any, out: Any, to: Any
+) -> None:
+    """`signal_row`, once the running sum has been moved on by a frame: one way through the memory instead of two."""
+    width = raw.shape[0]
+    full = width // LANES * LANES
+    for x in range(0, full, LANES):
+        total = slide_sum(level, coming, leaving, x)
+        store(out, to + x, _positive((load_numbers(raw, x) - total * per_frame) * load(flat, x)))
+    for x in range(full, width):
+        level[x] += np.int32(coming[x]) - np.int32(leaving[x])
+        value = (np.float32(raw[x]) - np.float32(level[x]) * per_frame) * flat[x]
+        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
+
+
+@borrower
+def _positive(value: Any) -> Any:
+    return select((value > 0.0) & (value < np.float32(np.inf)), value, 0.0)
+
+
+@borrower
+def noise_row(
+    raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any
+) -> None:
+    """σ² of every pixel of a row [ADU²], raised by the noise gain at the border."""
+    width = raw.shape[0]
+    full = width // LANES * LANES
+    for x in range(0, full, LANES):
+        reading = (load_numbers(raw, x) - load(dark, x)) * load(flat, x)
+        reading = select(reading > 1.0, reading, 1.0)
+        store(out, to + x, (reading * slope + load(floor, x)) * (load(gain_x, x) * gain_y))
+    for x in range(full, width):
+        rest = (np.float32(raw[x]) - dark[x]) * flat[x]
+        rest = rest if rest > 1 else np.float32(1.0)
+        out[to + x] = (floor[x] + slope * rest) * (gain_y * gain_x[x])
+
+
+@borrower
+def filter_columns(
+    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, step: int, out: Any, to: Any, length: int
+) -> None:  # fmt: skip
+    """A symmetric filter along y, 64 columns at a time.
+
+    Parameters
+    ----------
+    signal : flat float32 array
+    source : int
+        Where the first row to filter begins in it.
+    step : int
+        Rows from one that is filtered to the next.
+    out : flat float32 array
+    to, length : int
+        Where its first row begins, and from there to the next.
+    """
+    for x in range(0, width, STRIP):
+        for row in range(rows):
+            at = source + row * step * stride + x
+            weight = weights[0]
+            a0, a1 = load(signal, at) * weight, load(signal, at + 16) * weight
+            a2, a3 = load(signal, at + 32) * weight, load(signal, at + 48) * weight
+            up, down = at, at
+            for k in range(1, weights.shape[0]):
+                up, down, weight = up - stride, down + stride, weights[k]
+                a0 = a0 + (load(signal, up) + load(signal, down)) * weight
+                a1 = a1 + (load(signal, up + 16) + load(signal, down + 16)) * weight
+                a2 = a2 + (load(signal, up + 32) + load(signal, down + 32)) * weight
+                a3 = a3 + (load(signal, up + 48) + load(signal, down + 48)) * weight
+            _store_strip(out, to + row * length + x, a0, a1, a2, a3)
+
+
+@borrower
+def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    store(array, to, a)
+    store(array, to + 16, b)
+    store(array, to + 32, c)
+    store(array, to + 48, d)
+
+
+@borrower
+def mirror_sides(rows: Any, at: Any, length: int, number: int, width: int, reach: int) -> None:
+    """Reflect rows at their ends; `at` is where pixel 0 of the first row is."""
+    for row in range(number):
+        left = at + row * length
+        right = left + width
+        if width >= LANES and reach <= LANES:
+            store(rows, right, reversed_lanes(load(rows, right - LANES)))
+            store(rows, left - LANES, reversed_lanes(load(rows, left)))
+        else:
+            for k in range(1, reach + 1):
+                rows[left - k] = rows[left + mirror(-k, width)]
+                rows[right - 1 + k] = rows[left + mirror(width - 1 + k, width)]
+
+
+@borrower
+def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
+    """A symmetric filter along x for the 64 pixels from `at` on."""
+    weight = weights[0]
+    a0, a1 = load(rows, at) * weight, load(rows, at + 16) * weight
+    a2, a3 = load(rows, at + 32) * weight, load(rows, at + 48) * weight
+    for k in range(1, weights.shape[0]):
+        left, right, weight = at - k, at + k, weights[k]
+        a0 = a0 + (load(rows, left) + load(rows, right)) * weight
+        a1 = a1 + (load(rows, left + 16) + load(rows, right + 16)) * weight
+        a2 = a2 + (load(rows, left + 32) + load(rows, right + 32)) * weight
+        a3 = a3 + (load(rows, left + 48) + load(rows, right + 48)) * weight
+    return a0, a1, a2, a3
+
+
+@borrower
+def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to: Any) -> None:
+    """G₃ * P of a row, from the row that was filtered along y."""
+    for x in range(0, width, STRIP):
+        a0, a1, a2, a3 = filter_along_x(high, at + x, weights)
+        _store_strip(wide, to + x, a0, a1, a2, a3)
+
+
+@borrower
+def band_row(
+    low: Any, at: Any, weights: Any, wide: Any, middle: Any, stride: int, kind: int, noise: Any, least_snr2: Any, width: int,
+    out: Any, to: Any, bits: Any, word: Any,
+) -> None:  # fmt: skip
+    """R of a row, and the bits of its pixels where R > 0 and R² is above `least_snr2` times the noise.
+
+    Parameters
+    ----------
+    wide : flat float32 array
+        Rows of G₃ * P, `stride` apart.
+    middle : int
+        Where the row itself begins in `wide` (kinds 0 and 1), or the next above it (kind 2).
+    kind : int
+        0: `wide` holds every row; 1: every second, this one among them; 2: every second, and not this one.
+    """
+    for x in range(0, width, STRIP):
+        r0, r1, r2, r3 = filter_along_x(low, at + x, weights)
+        here = middle + x
+        r0 = r0 - _interpolated(wide, here, stride, kind)
+        r1 = r1 - _interpolated(wide, here + 16, stride, kind)
+        r2 = r2 - _interpolated(wide, here + 32, stride, kind)
+        r3 = r3 - _interpolated(wide, here + 48, stride, kind)
+        _store_strip(out, to + x, r0, r1, r2, r3)
+        bits[word + x // STRIP] = (
+            _over(r0, noise, to + x, least_snr2)
+            | _over(r1, noise, to + x + 16, least_snr2) << 16
+            | _over(r2, noise, to + x + 32, least_snr2) << 32
+            | _over(r3, noise, to + x + 48, least_snr2) << 48
+        )
+    out[to - 1], out[to + width] = BORDER, BORDER
+
+
+@borrower
+def _over(r: Any, noise: Any, at: Any, least_snr2: Any) -> Any:
+    return lane_bits((r > 0.0) & (r * r > load(noise, at) * least_snr2))
+
+
+@borrower
+def _interpolated(wide: Any, at: Any, stride: int, kind: int) -> Any:
+    if kind == 0:
+        return load(wide, at)
+    if kind == 1:
+        return (load(wide, at - stride) + load(wide, at + stride)) * ON_ROW[0] + load(wide, at) * ON_ROW[1]
+    outer = load(wide, at - stride) + load(wide, at + 2 * stride)
+    return outer * BETWEEN[0] + (load(wide, at) + load(wide, at + stride)) * BETWEEN[1]

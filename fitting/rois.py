@@ -67,8 +67,17 @@ class RoiBuffer:
 
 @borrower
 def put_rois(
-    frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, at_y: Any, at_x: Any, index: int
-) -> None:  # fmt: skip
+    frame: Any,
+    level: Any,
+    per_frame: Any,
+    law: Any,
+    plan: Any,
+    sink: Any,
+    t: int,
+    at_y: Any,
+    at_x: Any,
+    index: int,
+) -> None:
     """Write the ROIs of the molecule at (at_y, at_x) [px] of channel 0, one a channel, as number `index`."""
     channels = plan.channels
     y, x = round(at_y), round(at_x)
@@ -103,10 +112,16 @@ def cut(
         top, bottom, left, right: pixels outside are unknown.
     """
     half = side // 2
-    whole_lines = side <= LANES and x0 - half >= bounds[2] and x0 - half + LANES <= frame.shape[1]
-    if whole_lines and x0 + half < bounds[3] and y0 - half >= bounds[0] and y0 + half < bounds[1]:
+    whole_lines = side <= LANES and sign[1] > 0 and x0 - half + LANES <= frame.shape[1]
+    if (
+        whole_lines
+        and bounds[0] <= y0 - half
+        and y0 + half < bounds[1]
+        and bounds[2] <= x0 - half
+        and x0 + half < bounds[3]
+    ):
         return _cut_inside(
-            frame, level, per_frame, law, subtract, weighted, y0, x0, sign, side, data, extra, index
+            frame, level, per_frame, law, subtract, weighted, y0, x0, sign[0], side, data, extra, index
         )
     total, number = np.float32(0.0), np.float32(0.0)
     to = index // LANES * side * side * LANES + index % LANES
@@ -141,9 +156,9 @@ def cut(
 @borrower
 def _cut_inside(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
-    y0: int, x0: int, sign: Any, side: int, data: Any, extra: Any, index: int,
+    y0: int, x0: int, down: int, side: int, data: Any, extra: Any, index: int,
 ) -> Any:  # fmt: skip
-    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time."""
+    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time, `down` 1 or -1 from one to the next."""
     half = side // 2
     x = x0 - half
     to = index // LANES * side * side * LANES + index % LANES
@@ -153,9 +168,8 @@ def _cut_inside(
         law.flat,
         law.variance,
     )  # once: each look-up in a tuple counts references
-    left, step = (0, 1) if sign[1] > 0 else (side - 1, -1)
     for row in range(-half, half + 1):
-        y = y0 + sign[0] * row
+        y = y0 + down * row
         raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)
         dark, flat = load(darks[at_row(darks, y)], x), load(flats[at_row(flats, y)], x)
         known = (absolute(raw) < law.full) & (v < 1e12)
@@ -174,7 +188,7 @@ def _cut_inside(
             first = select(known, select(shifted > 0.0, shifted, 0.0), UNKNOWN)
             second = select(known, b * law.scale + v, UNKNOWN)
         for k in range(side):
-            data[to], extra[to] = lane(first, left + step * k), lane(second, left + step * k)
+            data[to], extra[to] = lane(first, k), lane(second, k)
             to += LANES
     level_sum, pixels = np.float32(0.0), np.float32(0.0)
     for k in range(side):

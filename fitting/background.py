@@ -19,7 +19,15 @@ from fitting.lanes import LANES, load, select, store
 
 @kernel
 def has_content(stack: Any, present: Any) -> None:
-    """Clear `present` (n,) of the frames of `stack` (n, h, w) that hold nothing but zero or NaN."""
+    """Clear `present` of the frames that hold nothing but zero or NaN.
+
+    Parameters
+    ----------
+    stack : (n, h, w) array
+        Raw frames [ADU].
+    present : (n,) uint8 array
+        In: the frames to look at. Out: those of them that have content.
+    """
     frames, height, width = stack.shape
     for t in range(frames):
         if present[t]:
@@ -96,7 +104,14 @@ def _add_frame(sums: Any, frame: Any, sign: Any) -> None:
 def mean_level(stack: Any, present: Any, start: int, stop: int, level: Any) -> int:
     """Mean of the frames [start, stop), pixel by pixel, NaN left out; gives the number of frames.
 
-    `level` (h, w) float32 becomes NaN where no frame has a value.
+    Parameters
+    ----------
+    stack : (n, h, w) array
+        Raw frames [ADU].
+    present : (n,) uint8 array
+        Frames that have content; the others are left out.
+    level : (h, w) float32 array
+        Out: the mean [ADU]; NaN where no frame has a value.
     """
     height, width = level.shape
     total, count = np.empty(width, np.float64), np.empty(width, np.float64)
@@ -126,6 +141,17 @@ def percentile_level(stack: Any, present: Any, start: int, stop: int, fraction: 
     Of N frames the value of rank int(N fraction) is taken (at least the smallest). One number is then added to the
     whole image, the mean over the pixels of the difference between median and percentile, so that the level is that of the
     median: a percentile alone lies below the background by a part of its noise.
+
+    Parameters
+    ----------
+    stack : (n, h, w) array
+        Raw frames [ADU].
+    present : (n,) uint8 array
+        Frames that have content; the others are left out.
+    fraction : float
+        The percentile over 100 [1].
+    level : (h, w) float32 array
+        Out: the level [ADU]; as it was where no frame is present.
     """
     frames = np.empty(stop - start, np.int64)
     used = 0

@@ -143,6 +143,20 @@ def _cut_marker(
     extra: Any,
     index: int,
 ) -> None:
+    """Cut a marker's ROI out of its frame, without a background.
+
+    Parameters
+    ----------
+    frame : (h, w) array
+        Raw frame [ADU].
+    law : fitting.camera.PixelLaw
+    weighted : bool
+        Whether for weighted least squares, else for maximum likelihood.
+    y, x, side : int
+        Middle and side of the ROI [px].
+    data, extra : (16 blocks side²,) float32 arrays
+        Out: ROI number `index` of these; see `fitting.rois`.
+    """
     level = np.zeros((1, 1), np.float32)
     sign = np.ones(2, np.int64)
     cut(frame, level, np.float32(0.0), law, False, weighted, y, x, sign, bounds, side, data, extra, index)

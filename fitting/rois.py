@@ -221,7 +221,17 @@ def background(level: Any, per_frame: Any, law: Any, y: int, x: int) -> Any:
 
 @kernel
 def fill_blanks(data: Any, extra: Any, number: int, side: int, blank: Any) -> None:
-    """Make the lanes after the last ROI of its block ROIs without pixels."""
+    """Make the lanes after the last ROI of its block ROIs without pixels.
+
+    Parameters
+    ----------
+    data, extra : (16 blocks side²,) float32 arrays
+        See `RoiBuffer`; changed in the last block only.
+    number, side : int
+        ROIs that there are, and their side [px].
+    blank : float32
+        What marks a pixel that says nothing.
+    """
     last = (number + LANES - 1) // LANES * LANES
     for index in range(number, last):
         to = index // LANES * side * side * LANES + index % LANES
@@ -249,6 +259,10 @@ def pack(
         Photo-electrons.
     variance, background : (k or 1, s or 1, s or 1) float32 arrays
         Read-noise variance [e⁻²] and known background [e⁻].
+    weighted : bool
+        Whether for weighted least squares, else for maximum likelihood.
+    data, extra : (16 blocks side²,) float32 arrays
+        Out: see `RoiBuffer`.
     """
     side = images.shape[1]
     for k in range(number):

@@ -81,6 +81,10 @@ def scan(
         Sum of the background frames [ADU].
     state : (3,) int64 array
         The frames in that sum, and how many they are; see `fitting.background.move_window`.
+    law, filters, work
+        The camera's `fitting.camera.PixelLaw`, `fitting.filters.Filters` and what `fitting.bandpass.make_workspace` gives.
+    plan, peaks, sink : Plan, Peaks, Sink
+        What is looked for, room for the peaks of a frame, and where ROIs and candidates go.
     """
     for t in range(first, last):
         if not present[t]:

@@ -134,7 +134,23 @@ def follow(frame: npt.NDArray[np.int64], places: FloatArray, errors: FloatArray)
 
 @kernel
 def _follow(frame: Any, places: Any, reach2: Any, patience: int, track: Any) -> None:
-    """Fill `track`; `live` holds for each track that may go on the fit that it ended with, `place` where it is on average."""
+    """Fill `track`.
+
+    Within, `live` holds for each track that may go on the fit that it ended with, `place` where it is on average.
+
+    Parameters
+    ----------
+    frame : (n,) int64 array
+        Of each fit, in ascending order.
+    places : (n, 2) float64 array
+        x, y [nm].
+    reach2 : (n,) float64 array
+        Square of how far from its track a fit may be [nm²].
+    patience : int
+        Frames that a track may be unseen for.
+    track : (n,) int64 array
+        Written: the number of the track of each fit; -1 at entry.
+    """
     number = len(frame)
     live, place = np.empty(number, np.int64), np.empty((number, 2))
     count, names, start = 0, 0, 0

@@ -177,6 +177,21 @@ class PixelSums:
 
 @kernel
 def _accumulate(block: Any, first: Any, total: Any, squares: Any, sign: int, levels: Any) -> None:
+    """Add frames to the sums of their pixels, or take them out again.
+
+    Parameters
+    ----------
+    block : (n, h, w) array
+        Frames [ADU].
+    first : (h, w) array
+        Subtracted from every frame, so that sums stay small; int64 for integer frames, else float64.
+    total, squares : (h, w) arrays
+        Of that type; changed: the sums of what is left, and of its squares.
+    sign : int
+        1 to add, -1 to take out.
+    levels : (n,) float64 array
+        Written: the mean of each frame [ADU].
+    """
     frames, height, width = block.shape
     for t in range(frames):
         level = 0.0

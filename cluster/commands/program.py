@@ -25,9 +25,25 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from cluster.commands import access, calibrations, check, files, jobs, localise, roles, simulate, start
+    from cluster.commands import (
+        access,
+        calibrations,
+        cameramaps,
+        check,
+        drift,
+        files,
+        jobs,
+        localise,
+        roles,
+        shifts,
+        simulate,
+        start,
+    )
 
-    for part in (start, localise, jobs, roles, access, simulate, files, calibrations, check):
+    parts = (
+        start, localise, jobs, roles, access, simulate, files, calibrations, shifts, cameramaps, drift, check,
+    )  # fmt: skip
+    for part in parts:
         part.register(app)
 
 

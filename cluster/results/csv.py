@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, Quantities, converged, quantities
@@ -67,8 +68,9 @@ def write_csv(
     origin: Origin = "corner",
     replace: bool = False,
     advance: Advance | None = None,
+    correct: Correct | None = None,
 ) -> None:
-    """Write the localisations of a results file; `advance` hears how many rows of how many are written.
+    """Write the localisations of a results file, corrected if asked; `advance` hears how many rows of how many are written.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def write_csv(
         writing(out, replace=replace) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
-        file.writelines(csv_lines(reader.blocks(advance=advance), reader.metadata(), origin=origin))
+        file.writelines(csv_lines(corrected(reader, correct, advance), reader.metadata(), origin=origin))
 
 
 def _columns(

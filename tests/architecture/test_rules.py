@@ -31,6 +31,8 @@ LIGHT_IMPORTS = [
     ("cluster.calibration_files", ["numba", "scipy", "h5py", "typer", "tifffile", "matplotlib"]),
     ("cluster.reports.psf", ["matplotlib", "numba"]),
     ("fitting.calibration.psf_options", ["numba", "scipy"]),
+    ("cluster.results.picture_files", ["numba", "matplotlib"]),
+    ("cluster.reports.canvas", ["matplotlib", "numba", "scipy"]),
 ]
 
 DANGEROUS = {

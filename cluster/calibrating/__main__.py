@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
 
 def _end_with_standard_input() -> None:
     def watch() -> None:
-        while sys.stdin.buffer.read(1024):
+        while os.read(0, 1024):  # not buffered: a buffer's lock, held at the end, would be fatal
             pass
         os._exit(1)
 

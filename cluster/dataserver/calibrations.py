@@ -104,7 +104,7 @@ class Calibrations:
             )
             entry = self._entries[order.id] = _Entry(run, placed)
             self._forget_old()
-            entry.task = asyncio.create_task(self._see_to(entry))
+            entry.task = asyncio.create_task(self._see_to(entry), name=f"calibration {order.id}")
         return run
 
     def runs(self) -> list[CalibrationRun]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,15 @@ from cluster.trust import token, verifiers
 
 SECRET = b"s" * 32
 URL = "http://127.0.0.1:15440"
+CLOCKS = Clocks(now=time.monotonic, wall=time.time)
+CLUSTER = Cluster(
+    cluster_id="c1",
+    name="lab",
+    machine="m",
+    versions=Versions(clusterofone="0", numpy="2", numba="0.6", python="3.11"),
+    worker_token=token(SECRET, "worker"),
+    verifiers=verifiers(SECRET),
+)
 INFO = DataServerInfo(id="d1", machine="m", host="h", port=15440, addresses=["127.0.0.1"])
 
 
@@ -95,58 +104,72 @@ def authorisation() -> Callable[[Role], dict[str, str]]:
     return headers
 
 
-MakeLab = Callable[..., Any]
+@dataclass
+class DataServer:
+    """A data server, and the way to it."""
+
+    calibrations: Calibrations
+    transport: httpx.ASGITransport
+
+    @asynccontextmanager
+    async def connect(self, url: str, presented: str) -> AsyncIterator[Link]:
+        link = Link(url, presented, transport=self.transport)
+        yield link
+        await link.aclose()
+
+
+MakeDataServer = Callable[..., AbstractAsyncContextManager[DataServer]]
+MakeLab = Callable[..., AbstractAsyncContextManager[Lab]]
 
 
 @pytest.fixture
-def make_lab(root: Path, tmp_path: Path) -> MakeLab:
+def make_dataserver(root: Path) -> MakeDataServer:
     @asynccontextmanager
     async def make(
-        *, program: Sequence[str] | None = None, longest_s: float = 120.0, registered: bool = True
-    ) -> AsyncIterator[Lab]:
+        *, program: Sequence[str] | None = None, longest_s: float = 120.0
+    ) -> AsyncIterator[DataServer]:
         store = SeriesStore([root])
         others: dict[str, Any] = {} if program is None else {"program": program}
         calibrations = Calibrations([root], store, longest_s=longest_s, **others)
         identity = Identity(role="dataserver", cluster_id="c1", name="lab", machine="m", version="0")
-        behind = httpx.ASGITransport(
-            app=dataserver_app(store, calibrations, Gate(verifiers(SECRET)), lambda: identity)
-        )
-
-        @asynccontextmanager
-        async def connect(url: str, presented: str) -> AsyncIterator[Link]:
-            link = Link(url, presented, transport=behind)
-            yield link
-            await link.aclose()
-
-        def source(servers: DataServers) -> RemoteSeries:
-            return RemoteSeries(servers, token(SECRET, "owner"), connect=connect)
-
-        cluster = Cluster(
-            cluster_id="c1",
-            name="lab",
-            machine="m",
-            versions=Versions(clusterofone="0", numpy="2", numba="0.6", python="3.11"),
-            worker_token=token(SECRET, "worker"),
-            verifiers=verifiers(SECRET),
-            roots=(root,),
-        )
-        clocks = Clocks(now=time.monotonic, wall=time.time)
-        journal = Journal(tmp_path / "state")
-        service = Service(cluster, Rules(), journal, Blobs(tmp_path / "state" / "results"), source, clocks)
-        if registered:
-            service.dataservers.note(INFO, now=time.monotonic())
-        app = scheduler_app(service, Gate(verifiers(SECRET)))
-        await service.start()
-        front = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with (
-            httpx.AsyncClient(transport=front, base_url="http://127.0.0.1", headers=headers()) as http,
-            httpx.AsyncClient(transport=behind, base_url=URL, headers=headers()) as dataserver,
-        ):
-            yield Lab(http, calibrations, dataserver)
+        app = dataserver_app(store, calibrations, Gate(verifiers(SECRET)), lambda: identity)
+        yield DataServer(calibrations, httpx.ASGITransport(app=app))
         await calibrations.close()
-        await service.close()
-        journal.close()
         store.close()
+
+    return make
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path, make_dataserver: MakeDataServer) -> MakeLab:
+    """A scheduler before a data server: one that there is already, or one of its own."""
+
+    @asynccontextmanager
+    async def make(
+        behind: DataServer | None = None, *, registered: bool = True, **others: Any
+    ) -> AsyncIterator[Lab]:
+        async with AsyncExitStack() as stack:
+            dataserver = behind or await stack.enter_async_context(make_dataserver(**others))
+
+            def source(servers: DataServers) -> RemoteSeries:
+                return RemoteSeries(servers, token(SECRET, "owner"), connect=dataserver.connect)
+
+            journal = Journal(tmp_path / "state")
+            stack.callback(journal.close)
+            service = Service(
+                CLUSTER, Rules(), journal, Blobs(tmp_path / "state" / "results"), source, CLOCKS
+            )
+            if registered:
+                service.dataservers.note(INFO, now=time.monotonic())
+            app = scheduler_app(service, Gate(verifiers(SECRET)))
+            await service.start()
+            stack.push_async_callback(service.close)
+            front = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with (
+                httpx.AsyncClient(transport=front, base_url="http://127.0.0.1", headers=headers()) as http,
+                httpx.AsyncClient(transport=dataserver.transport, base_url=URL, headers=headers()) as direct,
+            ):
+                yield Lab(http, dataserver.calibrations, direct)
 
     return make
 

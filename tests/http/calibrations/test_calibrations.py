@@ -201,6 +201,17 @@ async def test_a_calibration_ends_with_its_data_server_and_is_not_found_after_a_
     assert "since it was started" in reply.json()["detail"]
 
 
+async def test_a_calibration_outlives_a_restart_of_the_scheduler(make_lab: Any, make_dataserver: Any) -> None:
+    async with make_dataserver(program=WAITS) as dataserver:
+        async with make_lab(dataserver) as lab:
+            run = await lab.started(**DARK)
+        async with make_lab(dataserver) as lab:
+            after = await lab.run(run["id"])
+
+    assert after["id"] == run["id"]
+    assert after["state"] in {"queued", "running"}
+
+
 async def test_an_order_sent_twice_is_one_calibration(make_lab: Any) -> None:
     order = {"id": "0123456789abcdef", "request": DARK}
 

@@ -10,6 +10,8 @@ from typing import Final
 
 from cluster.calibrating.kinds import KINDS, Kind
 from cluster.dataserver.paths import Roots, checked_segments
+from cluster.dataserver.readers.registry import is_series_name
+from cluster.dataserver.sidecars import sidecar_paths
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import CallerError, Conflict, Invalid
 from cluster.protocol import CalibrationRequest
@@ -90,9 +92,16 @@ def _free(kind: Kind, output: Path, taken: Collection[Path]) -> Path:
 def _conflict(kind: Kind, output: Path, taken: Collection[Path]) -> Path | None:
     if not kind.suffix and os.path.lexists(output) and not output.is_dir():
         return output
-    return next(
-        (path for path in kind.targets(output).values() if os.path.lexists(path) or path in taken), None
-    )
+    targets = kind.targets(output).values()
+    there = (path for path in targets if os.path.lexists(path) or path in taken)
+    return next(there, None) or _described(output, targets)
+
+
+def _described(output: Path, targets: Collection[Path]) -> Path | None:
+    """Return a series beside the output that a file would be taken for a sidecar of: its metadata are not ours to write."""
+    beside = output.parent.iterdir() if output.parent.is_dir() else ()
+    series = (path for path in beside if is_series_name(path.name))
+    return next((one for one in series if not set(targets).isdisjoint(sidecar_paths(one))), None)
 
 
 def _asked(kind: Kind, root: Path, asked: str, taken: Collection[Path]) -> Path:
@@ -107,7 +116,7 @@ def _asked(kind: Kind, root: Path, asked: str, taken: Collection[Path]) -> Path:
     output = root.joinpath(*segments)
     there = _conflict(kind, output, taken)
     if there is not None:
-        raise Conflict(f"output: {there.name} exists already; choose another name", field="output")
+        raise Conflict(f"output: {there.name} is there already; choose another name", field="output")
     return output
 
 

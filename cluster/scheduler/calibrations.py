@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+from typing import Final
 
 from cluster.calibrating.kinds import check
+from cluster.errors import NotFound
 from cluster.protocol import CalibrationOrder, CalibrationRequest, CalibrationRun
 from cluster.scheduler.dataservers import SeriesSource
+
+_ID: Final = re.compile("[0-9a-f]{16}")
 
 
 class CalibrationDesk:
@@ -34,8 +39,15 @@ class CalibrationDesk:
 
     async def one(self, run_id: str) -> CalibrationRun:
         """Return one; raises `NotFound`."""
-        return await self._source.calibration_run(run_id)
+        return await self._source.calibration_run(_checked(run_id))
 
     async def report(self, run_id: str) -> bytes:
         """Return its picture; raises `NotFound`, or `Conflict` while there is none."""
-        return await self._source.calibration_report(run_id)
+        return await self._source.calibration_report(_checked(run_id))
+
+
+def _checked(run_id: str) -> str:
+    """Return an id as it goes into a route of a data server; what is none is no calibration's."""
+    if not _ID.fullmatch(run_id):
+        raise NotFound(f"there is no calibration {run_id[:100]!r}")
+    return run_id

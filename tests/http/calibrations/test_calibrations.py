@@ -6,6 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -110,10 +111,11 @@ async def test_metadata_of_the_request_go_before_the_files(lab: Any, sidecar: An
         ({"output": "../camera"}, 400, "output", "'..'"),
         ({"output": "/tmp/camera"}, 400, "output", "absolute"),
         ({"output": "way out/camera"}, 400, "output", "outside the root"),
-        ({"output": "day 1/notes.txt"}, 409, "output", "exists already"),
+        ({"output": "day 1/notes.txt"}, 409, "output", "is there already"),
         ({"output": "day 1/notes.txt/camera"}, 400, "output", "cannot be written"),
         ({"kind": "psf", "output": "psf.png"}, 400, "output", "must end in .tif"),
-        ({"kind": "psf", "output": "day 1/dark.tif"}, 409, "output", "exists already"),
+        ({"kind": "psf", "output": "day 1/dark.tif"}, 409, "output", "dark.tif is there already"),
+        ({"kind": "shifts", "output": "day 1/flat.json"}, 409, "output", "flat.tif is there already"),
         ({"kind": "psf", "options": {"pixel_nm": "x"}}, 400, "options.pixel_nm", "pixel_nm"),
         ({"kind": "shifts", "series": ["day 1/dark.tif", "day 1/flat.tif"]}, 400, "series", "1 at most"),
         ({"kind": "shifts", "options": {"model": "round"}}, 400, "options.model", "affine"),
@@ -220,6 +222,15 @@ async def test_an_order_sent_twice_is_one_calibration(make_lab: Any) -> None:
 
         assert [reply.status_code for reply in replies] == [201, 201]
         assert [run.id for run in lab.calibrations.runs()] == [order["id"]]
+
+
+@pytest.mark.parametrize("run_id", ["0123456789abcdef", "x", "..", "a b"])
+async def test_an_id_that_nobody_gave_is_not_found(lab: Any, run_id: str) -> None:
+    route = f"/api/v1/calibrations/{quote(run_id, safe='').replace('.', '%2E')}"
+
+    for path in (route, f"{route}/report.png"):
+        reply = await lab.http.get(path)
+        assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
 
 
 async def test_without_a_data_server_it_says_so(make_lab: Any) -> None:

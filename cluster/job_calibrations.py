@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +32,16 @@ _PICKLES: Final = {
     ".psf": "open it in PYME and save it as .tif, with the pixel size and the step between planes",
     ".sf": "write it as .json: clusterofone shifts makes one from beads",
 }
+
+
+def sidecar_of(psf: Path) -> Path:
+    """Return where the facts of a PSF lie."""
+    return psf.with_suffix(".json")
+
+
+def curves_of(psf: Path) -> Path:
+    """Return where the width curves of a PSF lie."""
+    return psf.with_suffix(".sigma.json")
 
 
 def parse(name: str, text: bytes) -> Any:
@@ -107,26 +119,35 @@ def psf_scale(facts: SeriesFacts, pixel_nm: Sequence[float]) -> dict[str, float]
     Invalid
         If it is no stack, does not say its pitches, or has other pixels than the data.
     """
-    if (
-        not 4 <= facts.frames <= _MOST_PLANES
-        or facts.frames * facts.height * facts.width * 4 > _MOST_PSF_BYTES
-    ):
-        raise _refused(
-            f"{facts.path} is no PSF: it holds {facts.frames} planes of {facts.width} × {facts.height} px"
-        )
     said = {key: entry.value for key, entry in facts.metadata.items()}
-    scale = {
-        "pixel_nm": _length(facts.path, said, "pixel_nm", "voxelsize.x"),
-        "step_nm": _length(facts.path, said, "step_nm", "voxelsize.z"),
-        "focus_plane": _number(said.get("focus_plane"), (facts.frames - 1) / 2),
-        "channels": _number(said.get("channels"), 2 if facts.width == 2 * facts.height else 1),
-    }
+    scale = stack_scale(facts.path, (facts.frames, facts.height, facts.width), said)
     for pitch in pixel_nm:
         if not abs(scale["pixel_nm"] / pitch - 1) <= _PIXEL_TOLERANCE:
             raise _refused(
                 f"{facts.path} has pixels of {scale['pixel_nm']:g} nm and the data of {pitch:g} nm; they must be the same"
             )
     return scale
+
+
+def stack_scale(path: str, shape: tuple[int, int, int], said: Mapping[str, Any]) -> dict[str, float]:
+    """Return pitches, focus plane and channels of a stack (z, y, x) by what is said of it: by these names, else in PYME's keys, else as PYME takes it.
+
+    Raises
+    ------
+    Invalid
+        If it is no stack, or does not say its pitches; says what to do.
+    """
+    planes, height, width = shape
+    if not 4 <= planes <= _MOST_PLANES or planes * height * width * 4 > _MOST_PSF_BYTES:
+        raise _refused(f"{path} is no PSF: it holds {planes} planes of {width} × {height} px")
+    x_um, z_um = (_number(said.get(f"voxelsize.{axis}"), 0.0) for axis in "xz")
+    y_um = _number(said.get("voxelsize.y"), x_um)
+    return {
+        "pixel_nm": _length(path, said, "pixel_nm", math.sqrt(max(x_um * y_um, 0.0))),
+        "step_nm": _length(path, said, "step_nm", z_um),
+        "focus_plane": _number(said.get("focus_plane"), (planes - 1) / 2),
+        "channels": _number(said.get("channels"), 2 if width == 2 * height else 1),
+    }
 
 
 def measured_psf(volume: np.ndarray[Any, Any], scale: Mapping[str, float]) -> MeasuredPsf:
@@ -140,8 +161,8 @@ def measured_psf(volume: np.ndarray[Any, Any], scale: Mapping[str, float]) -> Me
     )
 
 
-def _length(path: str, said: Mapping[str, Any], key: str, pyme_key: str) -> float:
-    length_nm = _number(said.get(key), 1000 * _number(said.get(pyme_key), 0.0))
+def _length(path: str, said: Mapping[str, Any], key: str, voxel_um: float) -> float:
+    length_nm = _number(said.get(key), 1000 * voxel_um)
     if not length_nm > 0:
         stem = path.rpartition("/")[2].rpartition(".")[0]
         raise _refused(f'{path} does not say its {key}; put {{"{key}": …}} into {stem}.json beside it')

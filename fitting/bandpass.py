@@ -1,8 +1,8 @@
 r"""The band-pass of detection, R = (G₁ - G₃) * P, a band of rows at a time.
 
 Background subtracted, both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
-a time (`fitting.lanes`). The wide Gaussian is made for every second row and interpolated between (`fitting.filters`). What it is for, and the order
-in which the steps run, is in `fitting.detection`.
+a time (`fitting.lanes`). The wide Gaussian is made for every second row and column and interpolated between (`fitting.filters`); even and odd columns
+of its rows lie apart for that. What it is for, and the order in which the steps run, is in `fitting.detection`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from fitting.filters import BETWEEN, ON_ROW, Filters
 from fitting.kernel import borrower
 from fitting.lanes import (
     LANES,
+    even_lanes,
     lane_bits,
     load,
     load_numbers,
+    lower_woven,
+    odd_lanes,
     reversed_lanes,
     select,
     slide_sum,
     splat,
     store,
+    upper_woven,
 )
 
 STRIP = 4 * LANES
@@ -32,15 +36,17 @@ BORDER = np.float32(-1e30)
 """R beyond the frame's border."""
 ABOVE = 4
 """Rows of R kept from the band before: a peak two rows above a band is looked at with two rows on either side of it."""
-_BAND = 32
+_LONG_PX = 1024
+_BAND, _BAND_OF_LONG_ROWS = 32, 16
+"""Rows of a band: the fewer the more rows are moved up, the more the less stays in the second-level cache."""
 _SPARSE_ABOVE, _SPARSE_BELOW = 1, 2  # rows of the sparse grid that interpolation needs beyond the band
 
 
 class Workspace(NamedTuple):
-    """Rows in flight, `stride` floats each, `band` rows a band.
+    """Rows in flight, `stride` floats each and, where filters pass along x, `side` on either side; `band` rows a band.
 
-    signal: P, with `above` and `below` rows that the filters reach; low, high: after the pass along y, with a margin on either side; wide: G₃ * P
-    on its own rows; filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame; noise: σ² in the same places; bits: pixels
+    signal: P, with `above` and `below` rows that the filters reach; low, high: after the pass along y; columns: every
+    second pixel of a row of G₃ * P; wide: its own rows; filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame; noise: σ² in the same places; bits: pixels
     over the threshold, a word a strip, two rows of the band before first; pending (2,) int64: the frame whose peaks
     wait for room, or -1, and their number.
     """
@@ -48,12 +54,14 @@ class Workspace(NamedTuple):
     signal: Any
     low: Any
     high: Any
+    columns: Any
     wide: Any
     filtered: Any
     noise: Any
     bits: Any
     pending: Any
     stride: int
+    side: int
     band: int
     above: int
     below: int
@@ -65,20 +73,24 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
     stride = (
         strips + 1 - strips % 2
     ) * STRIP  # odd: rows of a power of two would share few places in the cache
-    near, far = len(filters.low) - 1, len(filters.high_y) - 1
+    side = (len(filters.high) + 3 + 2 * LANES - 1) // LANES * LANES
+    near, far = len(filters.low) - 1, len(filters.sparse) - 1
     above, below = (max(near, far + 2), far + 4) if filters.step == 2 else (max(near, far), max(near, far))
-    sparse = _BAND // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
+    band = _BAND if width <= _LONG_PX else _BAND_OF_LONG_ROWS
+    sparse = band // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
     return Workspace(
-        signal=_aligned((_BAND + above + below) * stride),
-        low=_aligned(_BAND * (stride + 2 * _margin(filters.low))),
-        high=_aligned(sparse * (stride + 2 * _margin(filters.high))),
+        signal=_aligned((band + above + below) * stride),
+        low=_aligned(band * (stride + 2 * side)),
+        high=_aligned(sparse * (stride + 4 * side)),
+        columns=_aligned(stride // 2 + 4 * LANES),
         wide=_aligned(sparse * stride),
-        filtered=_aligned((_BAND + ABOVE + 2) * (stride + 2 * LANES)),
-        noise=_aligned((_BAND + ABOVE + 2) * (stride + 2 * LANES)),
-        bits=np.zeros((_BAND + 2) * (stride // STRIP), np.int64),
+        filtered=_aligned((band + ABOVE + 2) * (stride + 2 * LANES)),
+        noise=_aligned((band + ABOVE + 2) * (stride + 2 * LANES)),
+        bits=np.zeros((band + 2) * (stride // STRIP), np.int64),
         pending=np.array([-1, 0], np.int64),
         stride=stride,
-        band=_BAND,
+        side=side,
+        band=band,
         above=above,
         below=below,
     )
@@ -89,16 +101,6 @@ def _aligned(length: int) -> npt.NDArray[np.float32]:
     array = np.zeros(length + LANES, np.float32)
     first = -array.ctypes.data // array.itemsize % LANES
     return array[first : first + length]
-
-
-def _margin(weights: Any) -> int:
-    return -(-(len(weights) - 1) // LANES) * LANES
-
-
-@borrower
-def margin(weights: Any) -> int:
-    """Pixels kept beside a row for a filter along x."""
-    return (weights.shape[0] + LANES - 2) // LANES * LANES
 
 
 @borrower
@@ -177,7 +179,7 @@ def noise_row(
 
 @borrower
 def filter_columns(
-    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, step: int, out: Any, to: Any, length: int
+    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
     """A symmetric filter along y, 64 columns at a time.
 
@@ -186,26 +188,44 @@ def filter_columns(
     signal : flat float32 array
     source : int
         Where the first row to filter begins in it.
-    step : int
-        Rows from one that is filtered to the next.
     out : flat float32 array
     to, length : int
         Where its first row begins, and from there to the next.
     """
     for x in range(0, width, STRIP):
         for row in range(rows):
-            at = source + row * step * stride + x
-            weight = weights[0]
-            a0, a1 = load(signal, at) * weight, load(signal, at + 16) * weight
-            a2, a3 = load(signal, at + 32) * weight, load(signal, at + 48) * weight
-            up, down = at, at
-            for k in range(1, weights.shape[0]):
-                up, down, weight = up - stride, down + stride, weights[k]
-                a0 = a0 + (load(signal, up) + load(signal, down)) * weight
-                a1 = a1 + (load(signal, up + 16) + load(signal, down + 16)) * weight
-                a2 = a2 + (load(signal, up + 32) + load(signal, down + 32)) * weight
-                a3 = a3 + (load(signal, up + 48) + load(signal, down + 48)) * weight
+            a0, a1, a2, a3 = _along_y(signal, source + row * stride + x, weights, stride)
             _store_strip(out, to + row * length + x, a0, a1, a2, a3)
+
+
+@borrower
+def filter_columns_apart(
+    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int, odd: int
+) -> None:  # fmt: skip
+    """`filter_columns` of every second row; what comes out for odd columns is written `odd` after what comes out for even ones."""
+    for x in range(0, width, STRIP):
+        for row in range(rows):
+            a0, a1, a2, a3 = _along_y(signal, source + 2 * row * stride + x, weights, stride)
+            at = to + row * length + x // 2
+            store(out, at, even_lanes(a0, a1))
+            store(out, at + LANES, even_lanes(a2, a3))
+            store(out, at + odd, odd_lanes(a0, a1))
+            store(out, at + odd + LANES, odd_lanes(a2, a3))
+
+
+@borrower
+def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
+    weight = weights[0]
+    a0, a1 = load(signal, at) * weight, load(signal, at + 16) * weight
+    a2, a3 = load(signal, at + 32) * weight, load(signal, at + 48) * weight
+    up, down = at, at
+    for k in range(1, weights.shape[0]):
+        up, down, weight = up - stride, down + stride, weights[k]
+        a0 = a0 + (load(signal, up) + load(signal, down)) * weight
+        a1 = a1 + (load(signal, up + 16) + load(signal, down + 16)) * weight
+        a2 = a2 + (load(signal, up + 32) + load(signal, down + 32)) * weight
+        a3 = a3 + (load(signal, up + 48) + load(signal, down + 48)) * weight
+    return a0, a1, a2, a3
 
 
 @borrower
@@ -232,6 +252,32 @@ def mirror_sides(rows: Any, at: Any, length: int, number: int, width: int, reach
 
 
 @borrower
+def mirror_sides_apart(
+    rows: Any, at: Any, length: int, odd: int, number: int, width: int, reach: int
+) -> None:
+    """`mirror_sides` of rows whose even and odd columns lie apart."""
+    for row in range(number):
+        left = at + row * length
+        if width % 2 == 0 and width >= 2 * LANES and reach <= 2 * LANES:
+            right = left + width // 2
+            first, last = load(rows, left), load(rows, right - LANES)
+            first_odd, last_odd = load(rows, left + odd), load(rows, right + odd - LANES)
+            store(rows, left - LANES, reversed_lanes(first_odd))
+            store(rows, left + odd - LANES, reversed_lanes(first))
+            store(rows, right, reversed_lanes(last_odd))
+            store(rows, right + odd, reversed_lanes(last))
+            continue
+        for k in range(1, reach + 1):
+            for x in (-k, width - 1 + k):
+                rows[_apart(left, odd, x)] = rows[_apart(left, odd, mirror(x, width))]
+
+
+@borrower
+def _apart(left: Any, odd: int, x: int) -> Any:
+    return left + (x >> 1) + odd * (x & 1)
+
+
+@borrower
 def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     """A symmetric filter along x for the 64 pixels from `at` on."""
     weight = weights[0]
@@ -252,6 +298,37 @@ def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to:
     for x in range(0, width, STRIP):
         a0, a1, a2, a3 = filter_along_x(high, at + x, weights)
         _store_strip(wide, to + x, a0, a1, a2, a3)
+
+
+@borrower
+def filter_wide_row_apart(
+    high: Any, at: Any, odd: int, weights: Any, width: int, columns: Any, wide: Any, to: Any
+) -> None:
+    """G₃ * P of a row for every second column, then for all by interpolation."""
+    number = (width + 1) // 2
+    for j in range(-1, number + 2, LANES):  # one before and two after serve the interpolation
+        store(columns, LANES + j, _every_second(high, at + j, at + j + odd, weights))
+    for j in range(0, number, LANES):
+        before, here = load(columns, LANES + j - 1), load(columns, LANES + j)
+        after, beyond = load(columns, LANES + j + 1), load(columns, LANES + j + 2)
+        on_column = (before + after) * ON_ROW[0] + here * ON_ROW[1]
+        between = (before + beyond) * BETWEEN[0] + (here + after) * BETWEEN[1]
+        store(wide, to + 2 * j, lower_woven(on_column, between))
+        store(wide, to + 2 * j + LANES, upper_woven(on_column, between))
+
+
+@borrower
+def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
+    """A symmetric filter for sixteen even columns; even and odd columns are summed apart, so that sums need not wait for each other."""
+    of_even, of_odd = load(rows, even) * weights[0], splat(0.0)
+    for k in range(1, weights.shape[0] - 1, 2):
+        half = (k + 1) // 2
+        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[k]
+        of_even = of_even + (load(rows, even - half) + load(rows, even + half)) * weights[k + 1]
+    if weights.shape[0] % 2 == 0:
+        half = weights.shape[0] // 2
+        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[2 * half - 1]
+    return of_even + of_odd
 
 
 @borrower

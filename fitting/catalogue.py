@@ -224,6 +224,27 @@ FITS: tuple[Fit, ...] = (
         roi_widths=4.5,
     ),
     Fit(
+        name="GaussMultifitSR",
+        aliases=("multi-emitter", "multi", "multifit", "GaussMultifit", "high-density"),
+        title="2D Gaussian, several molecules in one place",
+        description="Round Gaussians of the expected width, as many in a place as the likelihood asks for.",
+        layout=layouts.several,
+        run="fitting.multi_fit:fit",
+        options=(
+            Setting(
+                "most_emitters", None, "integer", 30, "", "Molecules that are fitted together at most.", minimum=1, maximum=100
+            ),
+            Setting(
+                "least_gain", None, "number", 16.0, "1",
+                "What a molecule must add to twice the logarithm of the likelihood to be accepted.", minimum=1.0, maximum=1e6,
+            ),
+            Setting(
+                "free_width", None, "boolean", False, "", "Fit one width of the PSF in each place; else psf_sigma_nm is taken as it is, and must be right to a few percent.",
+            ),
+        ),
+        neighbours=True,
+    ),
+    Fit(
         name="LatFitCOIR",
         aliases=("centroid", "centre-of-intensity", "LatFitCOI"),
         title="Centroid",

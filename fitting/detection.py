@@ -25,10 +25,12 @@ from fitting.bandpass import (
     copy_floats,
     fill_floats,
     filter_columns,
+    filter_columns_apart,
     filter_wide_row,
-    margin,
+    filter_wide_row_apart,
     mirror,
     mirror_sides,
+    mirror_sides_apart,
     moved_signal_row,
     noise_row,
     signal_row,
@@ -79,9 +81,9 @@ def find_peaks(
     work.bits[: 2 * words] = 0
     for y0 in range(0, height, work.band):
         rows = min(work.band, height - y0)
-        _fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
-        _filter_wide(filters, work, width, y0, rows)
-        _filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
+        fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
+        filter_wide(filters, work, width, y0, rows)
+        filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
         last = y0 + rows == height
         if last:
             fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
@@ -100,7 +102,7 @@ def find_peaks(
 
 
 @borrower
-def _fill_signal(
+def fill_signal(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
     """Rows of P that the band needs; those that the band before needed too are moved up."""
@@ -125,33 +127,36 @@ def _fill_signal(
 
 
 @borrower
-def _filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
+def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
-    stride, step, side = work.stride, filters.step, margin(filters.high)
-    length = stride + 2 * side
-    start, number = 0, rows
-    if step == 2:
-        number = (rows + 1) // 2 + 3
-        if y0 > 0:  # the band before made the first three
-            start = 3
-            copy_floats(work.wide, np.int64(0), work.band // 2 * stride, 3 * stride)
-    source = (work.above + (2 * start - 2 if step == 2 else 0)) * stride
-    to, new = start * length + side, number - start
-    filter_columns(work.signal, source, filters.high_y, stride, width, new, step, work.high, to, length)
-    mirror_sides(work.high, to, length, new, width, filters.high.shape[0] - 1)
+    stride, side = work.stride, work.side
+    length = stride + 4 * side
+    if filters.step == 1:
+        source, to = work.above * stride, np.int64(side)
+        filter_columns(work.signal, source, filters.high, stride, width, rows, work.high, to, length)
+        mirror_sides(work.high, to, length, rows, width, filters.high.shape[0] - 1)
+        for k in range(rows):
+            filter_wide_row(work.high, to + k * length, filters.high, width, work.wide, k * stride)
+        return
+    start, number = 0, (rows + 1) // 2 + 3
+    if y0 > 0:  # the band before made the first three
+        start = 3
+        copy_floats(work.wide, np.int64(0), work.band // 2 * stride, 3 * stride)
+    source, to = (work.above + 2 * start - 2) * stride, start * length + side
+    odd, new = stride // 2 + 2 * side, number - start
+    filter_columns_apart(work.signal, source, filters.sparse, stride, width, new, work.high, to, length, odd)
+    mirror_sides_apart(work.high, to, length, odd, new, width, filters.sparse.shape[0] + 3)
     for k in range(start, number):
-        filter_wide_row(work.high, k * length + side, filters.high, width, work.wide, k * stride)
+        at, wide = k * length + side, k * stride
+        filter_wide_row_apart(work.high, at, odd, filters.sparse, width, work.columns, work.wide, wide)
 
 
 @borrower
-def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
+def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
-    width, stride, side = frame.shape[1], work.stride, margin(filters.low)
-    length, words = stride + 2 * side, stride // STRIP
-    near = np.int64(side)
-    filter_columns(
-        work.signal, work.above * stride, filters.low, stride, width, rows, 1, work.low, near, length
-    )
+    width, stride, side = frame.shape[1], work.stride, work.side
+    length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)
+    filter_columns(work.signal, work.above * stride, filters.low, stride, width, rows, work.low, near, length)
     mirror_sides(work.low, near, length, rows, width, filters.low.shape[0] - 1)
     for row in range(rows):
         y = y0 + row
@@ -163,7 +168,7 @@ def _filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any,
         if filters.step == 2:
             kind, middle = 1 + row % 2, (1 + row // 2) * stride
         band_row(
-            work.low, row * length + side, filters.low, work.wide, middle, stride, kind, work.noise, least_snr2, width,
+            work.low, near + row * length, filters.low, work.wide, middle, stride, kind, work.noise, least_snr2, width,
             work.filtered, to, work.bits, (2 + row) * words,
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
 r"""The band-pass of detection: two Gaussians, and how much noise their difference lets through at the border.
 
-A Gaussian wider than 2.5 px is so smooth that every second row of it says it all. Its filter along y is then made for every second row
-only; all rows, also those that were made, follow by interpolation with a cubic B-spline [1]_. The weights along y are those for which filter and
-interpolation together come nearest to the Gaussian: to 0.4 % of its norm at 2.5 px, 0.11 % at 3 px.
+A Gaussian of 2.8 px or more is so smooth that every second row and column of it say it all. Its filters are then made for every second row and column
+only; all, also those that were made, follow by interpolation with a cubic B-spline [1]_. The weights are those for which filter and
+interpolation together come nearest to the Gaussian: to 0.11 % of its norm at 3 px along each axis.
 
 Far from the border the noise of R = (G₁ - G₃) * P follows from the kernels. Near it the reflected image folds a kernel onto
 itself, so that fewer independent pixels carry the same weight; the variance there over that inside is the *noise gain*. The gain of a
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-SPARSE_FROM_PX = 2.5
-"""Width from which the wide Gaussian is made for every second row."""
+SPARSE_FROM_PX = 2.8
+"""Width from which the wide Gaussian is made for every second row and column."""
 ON_ROW = (1 / 6, 4 / 6)
 """Cubic B-spline at a row that was made: weights of those at ±2 rows and of the row itself."""
 BETWEEN = (1 / 48, 23 / 48)
@@ -32,12 +32,13 @@ BETWEEN = (1 / 48, 23 / 48)
 class Filters(NamedTuple):
     """The two Gaussians, weights from their middle outwards.
 
-    low; high (along x) and high_y (along y), the latter for every `step`-th row; the noise gain (squared, 1 inside) of each row and column.
+    low; high; sparse: what takes the place of high where it is made for every second row and column (`step` 2); gain_y, gain_x: noise gain
+    (squared, 1 inside) of each row and column.
     """
 
     low: Any
     high: Any
-    high_y: Any
+    sparse: Any
     step: int
     gain_y: Any
     gain_x: Any
@@ -48,11 +49,11 @@ def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float)
     """The filters for frames of a shape; widths in px."""
     low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
     low = low[: len(high)]
-    gains = [_noise_gain(length, low, high) for length in (height, width)]
-    sparse = highpass_px >= SPARSE_FROM_PX
-    high_y = _before_interpolation(high) if sparse else high
-    weights = [kernel.astype(np.float32) for kernel in (low, high, high_y)]
-    return Filters(*weights, 2 if sparse else 1, *gains)
+    gain_y, gain_x = (_noise_gain(length, low, high) for length in (height, width))
+    step = 2 if highpass_px >= SPARSE_FROM_PX else 1
+    sparse = _before_interpolation(high) if step == 2 else high
+    near, far, for_some = (kernel.astype(np.float32) for kernel in (low, high, sparse))
+    return Filters(near, far, for_some, step, gain_y, gain_x)
 
 
 def _half_kernel(sigma: float) -> npt.NDArray[np.float64]:
@@ -79,10 +80,8 @@ def _before_interpolation(high: npt.NDArray[np.float64]) -> npt.NDArray[np.float
     total = np.full((1, most + 1), 2.0)
     total[0, 0] = 1.0
     heavy = 100.0  # the sum counts for more than any one weight
-    system = np.concatenate([*rows, heavy * total])
-    result: npt.NDArray[np.float64] = np.linalg.lstsq(system, np.concatenate([*right, [heavy]]), rcond=None)[
-        0
-    ]
+    system, wanted = np.concatenate([*rows, heavy * total]), np.concatenate([*right, [heavy]])
+    result: npt.NDArray[np.float64] = np.linalg.lstsq(system, wanted, rcond=None)[0]
     return result
 
 

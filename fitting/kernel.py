@@ -69,11 +69,20 @@ def kernel(function: _Function) -> _Function:
     The folder is ``NUMBA_CACHE_DIR`` where that is set, else ``__pycache__`` beside this file; in it, one folder for
     each state of the package's source.
     """
+    return _kept(function, _OPTIONS)
+
+
+def borrowing_kernel(function: _Function) -> _Function:
+    """A `kernel` that allocates nothing, for the reasons of `borrower`."""
+    return _kept(function, _BORROWING)
+
+
+def _kept(function: _Function, options: dict[str, Any]) -> _Function:
     kept = numba.config.CACHE_DIR
     root = Path(kept) if kept else Path(__file__).parent / "__pycache__"
     numba.config.CACHE_DIR = str(root / f"kernels-{_DIGEST}")
     try:
-        compiled: _Function = numba.njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+        compiled: _Function = numba.njit(cache=True, no_cfunc_wrapper=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = kept
     return compiled

@@ -315,6 +315,37 @@ def lane_bits(typing: Any, mask: Any) -> Any:
     return types.int64(mask_type), emit
 
 
+def _shuffle(name: str, order: list[int], doc: str) -> Any:
+    """A function that picks sixteen of the thirty-two lanes of two values."""
+
+    @intrinsic
+    def shuffle(typing: Any, first: Any, second: Any) -> Any:
+        del typing, first, second
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            del context, sig
+            return builder.shuffle_vector(args[0], args[1], ir.Constant(_INTS, order))
+
+        return lanes_type(lanes_type, lanes_type), emit
+
+    shuffle.__name__, shuffle.__doc__ = name, doc
+    return shuffle
+
+
+even_lanes = _shuffle("even_lanes", list(range(0, 2 * LANES, 2)), "Lanes 0, 2, 4 … of two values.")
+odd_lanes = _shuffle("odd_lanes", list(range(1, 2 * LANES, 2)), "Lanes 1, 3, 5 … of two values.")
+lower_woven = _shuffle(
+    "lower_woven",
+    [k // 2 + k % 2 * LANES for k in range(LANES)],
+    "Lane 0 of both values, lane 1 of both, up to 7.",
+)
+upper_woven = _shuffle(
+    "upper_woven",
+    [(k + LANES) // 2 + k % 2 * LANES for k in range(LANES)],
+    "Lane 8 of both values, up to 15.",
+)
+
+
 @intrinsic
 def lane(typing: Any, value: Any, index: Any) -> Any:
     """The number in one lane."""

@@ -143,6 +143,16 @@ def centroid(_settings: Mapping[str, object]) -> Layout:
     )
 
 
+def several(_settings: Mapping[str, object]) -> Layout:
+    """A row of GaussMultifitSR, one an emitter."""
+    return layout(
+        ("A", "x0", "y0"),
+        [
+            ("fitResults", "P"), ("fitError", "P"), ("resultCode", "<i4"), ("nChi2", "<f4"), ("nFit", "<i4"),
+        ],
+    )  # fmt: skip
+
+
 def linked(settings: Mapping[str, object]) -> Layout:
     """A row of LinkedGaussFitR: a signal and a background for each channel; z0 in place of sigma where z is fitted."""
     return _linked(settings, "z0" if settings.get("sigma_curves") is not None else "sigma")

@@ -14,7 +14,7 @@ from fitting.background import move_window, slides
 from fitting.candidates import KEPT, UNDECIDED, debounce
 from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
-from fitting.kernel import borrower, kernel
+from fitting.kernel import borrower, borrowing_kernel
 from fitting.lanes import prefetch
 from fitting.rois import put_rois
 
@@ -64,7 +64,7 @@ class Sink(NamedTuple):
     count: Any
 
 
-@kernel
+@borrowing_kernel
 def scan(
     stack: Any, present: Any, windows: Any, first: int, last: int, running: bool, level: Any, state: Any,
     law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
@@ -85,16 +85,6 @@ def scan(
     state : (3,) int64 array
         The frames in that sum, and how many they are; see `fitting.background.move_window`.
     """
-    return _advance(
-        stack, present, windows, first, last, running, level, state, law, filters, work, plan, peaks, sink
-    )
-
-
-@borrower
-def _advance(
-    stack: Any, present: Any, windows: Any, first: int, last: int, running: bool, level: Any, state: Any,
-    law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
-) -> int:  # fmt: skip
     for t in range(first, last):
         if not present[t]:
             continue

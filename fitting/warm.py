@@ -34,6 +34,7 @@ _VARIATIONS: tuple[dict[str, object], ...] = (
     {"background_percentile": 0.5},
     {"fit": "AstigGaussFitFR"},
     {"fit": "SplitterFitFNR"},
+    {"fit": "GaussMultifitSR"},
 )
 
 

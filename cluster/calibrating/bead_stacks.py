@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from cluster.dataserver.open_readers import OpenReaders
-from cluster.dataserver.readers.interface import SeriesReader
-from cluster.dataserver.readers.registry import open_series
-from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Invalid, TooLarge
+from cluster.series_files import SeriesFile, opened
+from fitting.geometry import chip_origin
 
 _LARGEST_BYTES: Final = 4 << 30
-_AT_ONCE_BYTES: Final = 32 << 20
 _ALIKE: Final = 1.001  # pixel sizes whose ratio is within this are the same
 
 
@@ -41,16 +37,12 @@ def read_stacks(files: Sequence[Path], advance: Callable[[int, int], None]) -> l
     TooLarge
         If they would not fit into memory: films, not stacks.
     """
-    readers = OpenReaders(open_series, now=time.monotonic)
-    try:
-        return [_read(readers, file, advance) for file in files]
-    finally:
-        readers.close()
+    return [_read(file, advance) for file in files]
 
 
-def _read(readers: OpenReaders, file: Path, advance: Callable[[int, int], None]) -> BeadStack:
-    with readers.using(file) as series:
-        shape = series.reader.shape
+def _read(file: Path, advance: Callable[[int, int], None]) -> BeadStack:
+    with opened(file) as series:
+        shape = series.shape
         if shape.frames * shape.frame_bytes > _LARGEST_BYTES:
             raise TooLarge(
                 f"{file.name} holds {shape.frames} frames of {shape.width} × {shape.height} px: a stack of beads has a frame or a few for "
@@ -58,20 +50,16 @@ def _read(readers: OpenReaders, file: Path, advance: Callable[[int, int], None])
             )
         if shape.missing:
             raise Invalid(f"{file.name}: frames {_ranges(shape.missing)} are missing; a stack must be whole")
-        said = {key: value.value for key, value in (shape.metadata | read_sidecars(file)).items()}
-        planes = _frames(series.reader, file.name, advance)
-        return BeadStack(file, planes, said, series.fingerprint)
+        return BeadStack(file, _planes(series, advance), series.metadata, series.fingerprint)
 
 
-def _frames(reader: SeriesReader, name: str, advance: Callable[[int, int], None]) -> np.ndarray[Any, Any]:
-    shape = reader.shape
-    block = max(1, _AT_ONCE_BYTES // shape.frame_bytes)
+def _planes(series: SeriesFile, advance: Callable[[int, int], None]) -> np.ndarray[Any, Any]:
+    shape = series.shape
     planes = np.empty((shape.frames, shape.height, shape.width), shape.dtype)
-    for start in range(0, shape.frames, block):
-        stop = min(start + block, shape.frames)
-        planes[start:stop], unreadable = reader.read(start, stop)
+    for start, stop in series.ranges():
+        planes[start:stop], unreadable = series.read(start, stop)
         if unreadable:
-            raise Invalid(f"{name}: frame {unreadable[0]} cannot be read; a stack must be whole")
+            raise Invalid(f"{series.file.name}: frame {unreadable[0]} cannot be read; a stack must be whole")
         advance(stop, shape.frames)
     return planes
 
@@ -131,7 +119,7 @@ def _channels(metadata: Mapping[str, Any]) -> dict[str, Any]:
     boxes = [metadata.get(f"Splitter.Channel{number}ROI") for number in (0, 1)]
     if not all(isinstance(box, list | tuple) and len(box) == 4 for box in boxes):
         return {}
-    x0, y0 = (int(metadata.get(f"Camera.ROIOrigin{axis}", 0) or 0) for axis in "XY")
+    x0, y0 = chip_origin(metadata)
     found: dict[str, Any] = {}
     for number, box in enumerate(boxes):
         x, y, width, height = (int(edge) for edge in box or ())

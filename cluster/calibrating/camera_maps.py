@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster.calibrating.kinds import map_targets
 from cluster.calibrating.made import Advance, Finding, Made, nobody
-from cluster.calibrating.series_files import opened
 from cluster.errors import Invalid
 from cluster.reports.camera_maps import camera_report
 from cluster.results.provenance import software_versions
 from cluster.results.publish import writing
+from cluster.series_files import opened
 
 if TYPE_CHECKING:
     from fitting.calibration.camera_maps import CameraMaps

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.calibration_files import curves_of, sidecar_of
 from cluster.errors import Invalid
+from cluster.job_calibrations import curves_of, sidecar_of
 from cluster.metadata_keys import check_known
 from cluster.protocol import CalibrationKind, CalibrationKindInfo, CalibrationRequest
 from fitting import fits

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cluster.calibrating.kinds import SHIFT_ANALYSIS, shift_targets
+from cluster.calibrating.kinds import SHIFT_ANALYSIS, SHIFT_FIT, shift_targets
 from cluster.calibrating.made import Advance, Finding, Made, nobody
-from cluster.calibrating.series_files import SeriesFile, opened
 from cluster.errors import Invalid
 from cluster.reports.shifts import shifts_report
 from cluster.results.provenance import software_versions
 from cluster.results.publish import writing
+from cluster.series_files import SeriesFile, opened
+from fitting import fits
+from fitting.geometry import chip_origin, rectangles
 
 if TYPE_CHECKING:
     from fitting.calibration.shift_vectors import Box, ShiftFit
@@ -76,8 +78,6 @@ def _localised(
     beads: Path, asked: Mapping[str, Any], given: Mapping[str, Any], advance: Advance
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Rows of a series, made here; its metadata, the size of its frames among them; and which file it was."""
-    from fitting import fits
-
     with opened(beads) as series:
         shape = series.shape
         size = {"Camera.ROIWidth": shape.width, "Camera.ROIHeight": shape.height}
@@ -95,7 +95,7 @@ def _localised(
 def _rows_of(
     series: SeriesFile, settings: Mapping[str, Any], metadata: Mapping[str, Any], start: int, stop: int
 ) -> Any:
-    from fitting import analyse, fits
+    from fitting import analyse
 
     whole = (0, series.shape.frames)
     first, last = fits.context_range(settings, metadata, whole, start, stop)
@@ -114,16 +114,8 @@ def _rows_of(
 
 def _chip_nm(metadata: Mapping[str, Any]) -> tuple[float, float]:
     """Where the frame's first pixel lies on the chip [nm]: shift fields count from the chip's."""
-    x, y = (_origin_px(metadata, axis) * _pixel_nm(metadata, axis.lower()) for axis in "XY")
-    return x, y
-
-
-def _origin_px(metadata: Mapping[str, Any], axis: str) -> float:
-    for key, offset in ((f"Camera.ROIOrigin{axis}", 0), (f"Camera.ROIPos{axis}", 1)):
-        value = metadata.get(key)
-        if isinstance(value, int | float):
-            return float(value) - offset
-    return 0.0
+    x, y = chip_origin(metadata)
+    return x * _pixel_nm(metadata, "x"), y * _pixel_nm(metadata, "y")
 
 
 def _pixel_nm(metadata: Mapping[str, Any], axis: str) -> float:
@@ -137,16 +129,17 @@ def _pixel_nm(metadata: Mapping[str, Any], axis: str) -> float:
 
 
 def _box_nm(metadata: Mapping[str, Any]) -> Box | None:
-    """Channel 0 on the chip [nm]: as the splitter's metadata say, else the upper half of the frame."""
-    rectangle = metadata.get(_CHANNEL)
-    if not isinstance(rectangle, list | tuple | np.ndarray) or len(rectangle) != 4:
-        width, height = (metadata.get(f"Camera.ROI{side}") for side in ("Width", "Height"))
-        if not isinstance(width, int | float) or not isinstance(height, int | float):
-            return None
-        rectangle = [_origin_px(metadata, "X"), _origin_px(metadata, "Y"), width, height // 2]
-    x, y, width, height = (float(edge) for edge in rectangle)
-    pitch_x, pitch_y = _pixel_nm(metadata, "x"), _pixel_nm(metadata, "y")
-    return x * pitch_x, y * pitch_y, (x + width) * pitch_x, (y + height) * pitch_y
+    """Channel 0 on the chip [nm], as the fit takes it; None where neither it nor the size of the frames is known."""
+    said: Any = metadata.get(_CHANNEL)
+    said = said if isinstance(said, list | tuple | np.ndarray) and len(said) == 4 else None
+    sides = [metadata.get(f"Camera.ROI{side}") for side in ("Height", "Width")]
+    height, width = (int(side) if isinstance(side, int | float) else 0 for side in sides)
+    if said is None and not (height and width):
+        return None
+    channels = {"channel0_roi": said, "channel1_roi": None, "flip": False}
+    first = rectangles(fits.find(SHIFT_FIT), channels, metadata, (height, width))[0]
+    x, y = _pixel_nm(metadata, "x"), _pixel_nm(metadata, "y")
+    return first.x * x, first.y * y, (first.x + first.width) * x, (first.y + first.height) * y
 
 
 def _write(

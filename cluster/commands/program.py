@@ -27,13 +27,13 @@ app = typer.Typer(
 def _register() -> None:
     from cluster.commands import (
         access,
-        calibrations,
         cameramaps,
         check,
         drift,
         files,
         jobs,
         localise,
+        psf,
         roles,
         shifts,
         simulate,
@@ -41,7 +41,7 @@ def _register() -> None:
     )
 
     parts = (
-        start, localise, jobs, roles, access, simulate, files, calibrations, shifts, cameramaps, drift, check,
+        start, localise, jobs, roles, access, simulate, files, psf, shifts, cameramaps, drift, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)

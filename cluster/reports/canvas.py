@@ -1,4 +1,4 @@
-"""What the reports of cameras, shifts and drift have in common: a page, its colours, and the sentences below it."""
+"""What the reports of calibrations have in common: a page, its style and colours, and the sentences below it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ _LINE_INCHES: Final = 0.19
 _LETTERS_AN_INCH: Final = 15
 
 
+def drawn(size_inches: tuple[float, float], title: str, fill: Callable[[Any], None]) -> bytes:
+    """Return a PNG with a title and what `fill` draws into the figure."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size_inches)
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        fill(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": "clusterofone"})
+    return buffer.getvalue()
+
+
 def page(
     title: str, size_inches: tuple[float, float], fill: Callable[[Any], None], notes: Sequence[str]
 ) -> bytes:
@@ -49,24 +66,16 @@ def page(
     notes
         What a person should know.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     width, height = size_inches
     lines = [line for note in notes for line in _wrapped(note, width)]
     words = _LINE_INCHES * (len(lines) + 1)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height + words))
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
-        FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+
+    def fill_all(figure: Any) -> None:
         parts: Any = figure.subfigures(2, 1, height_ratios=[height, words])
         fill(parts[0])
         _write(parts[1], lines)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": "clusterofone"})
-    return buffer.getvalue()
+
+    return drawn((width, height + words), title, fill_all)
 
 
 def _wrapped(note: str, width: float) -> list[str]:

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from cluster.reports.canvas import DARK_INK, X_INK, Y_INK, drawn
 from fitting.calibration.calibrate_psf import PsfCalibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart also by readers who see fewer; x is always the solid line, y the dashed one
-_X: Final = "#0072B2"
-_Y: Final = "#D55E00"
-_Z: Final = "#000000"
 _LEVEL_COLOURS: Final = {"warning": "#B00020", "note": "#8A5A00", "good": "#2B6A4B"}
 _LEVEL_WORDS: Final = {"warning": "warning", "note": "note", "good": "ok"}
-_STYLE: Final[dict[Any, Any]] = {
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "axes.titlelocation": "left",
-}
+_INCHES: Final = (13.5, 10.5)
 _PLANES: Final = 7
-_DPI: Final = 130
 _MOST_POINTS: Final = 6000
 
 
 def psf_report(calibration: PsfCalibration, title: str) -> bytes:
     """Return the report of a calibration as a PNG."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(13.5, 10.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        _fill(figure, calibration, title)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": "clusterofone"})
-    return buffer.getvalue()
+    return drawn(_INCHES, title, partial(_fill, calibration))
 
 
-def _fill(figure: Figure, calibration: PsfCalibration, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+def _fill(calibration: PsfCalibration, figure: Any) -> None:
     parts: Any = figure.subfigures(4, 1, height_ratios=[1.7, 3.0, 3.2, 2.0])
     top, middle, bottom, words = parts
     _draw_planes(top, calibration)
@@ -174,21 +151,21 @@ def _draw_widths(axis: Axes, calibration: PsfCalibration) -> None:
     chosen, z = _chosen(calibration)
     axis.set_title("width of each plane of each bead" + (", and curves" if calibration.curves else ""))
     axis.plot(
-        z[chosen], points.sigma_x_nm[chosen], ".", color=_X, markersize=3.5, alpha=0.4, markeredgewidth=0
+        z[chosen], points.sigma_x_nm[chosen], ".", color=X_INK, markersize=3.5, alpha=0.4, markeredgewidth=0
     )
     axis.plot(
-        z[chosen], points.sigma_y_nm[chosen], ".", color=_Y, markersize=3.5, alpha=0.4, markeredgewidth=0
+        z[chosen], points.sigma_y_nm[chosen], ".", color=Y_INK, markersize=3.5, alpha=0.4, markeredgewidth=0
     )
     if calibration.curves is not None:
         curves = calibration.curves
-        axis.plot(curves.z_nm, curves.sigma_x_nm, "-", color=_X, linewidth=1.8, label="σx")
-        axis.plot(curves.z_nm, curves.sigma_y_nm, "--", color=_Y, linewidth=1.8, label="σy")
+        axis.plot(curves.z_nm, curves.sigma_x_nm, "-", color=X_INK, linewidth=1.8, label="σx")
+        axis.plot(curves.z_nm, curves.sigma_y_nm, "--", color=Y_INK, linewidth=1.8, label="σy")
         low, high = calibration.report.quality.fitted_range_nm
         axis.axvspan(low, high, color="0.93", zorder=0)
         axis.text((low + high) / 2, 10, "here the widths tell z", ha="center", va="bottom", color="0.4")
     else:
-        axis.plot([], [], ".", color=_X, label="σx")
-        axis.plot([], [], ".", color=_Y, label="σy")
+        axis.plot([], [], ".", color=X_INK, label="σx")
+        axis.plot([], [], ".", color=Y_INK, label="σy")
     if len(chosen):
         highest = np.percentile(np.maximum(points.sigma_x_nm[chosen], points.sigma_y_nm[chosen]), 99)
         axis.set_ylim(0, 1.1 * float(highest))
@@ -201,7 +178,7 @@ def _draw_place(axis: Axes, calibration: PsfCalibration) -> None:
     points = calibration.report.points
     chosen, z = _chosen(calibration)
     axis.set_title("where the light is along z")
-    for values, colour, name in ((points.x_nm, _X, "x"), (points.y_nm, _Y, "y")):
+    for values, colour, name in ((points.x_nm, X_INK, "x"), (points.y_nm, Y_INK, "y")):
         axis.plot(z[chosen], values[chosen], ".", color=colour, markersize=3.5, alpha=0.4, markeredgewidth=0)
         axis.plot([], [], ".", color=colour, markersize=7, label=name)
     axis.axhline(0, color="0.6", linewidth=0.8)
@@ -220,9 +197,9 @@ def _draw_precision(axis: Axes, calibration: PsfCalibration) -> None:
         f"least error of a molecule of {precision.photons:.0f} photons{each},\n"
         f"background {precision.background_photons:g} photons/px (Cramér–Rao bound)"
     )
-    axis.plot(precision.at_z_nm, precision.x_nm, "-", color=_X, linewidth=1.6, label="x")
-    axis.plot(precision.at_z_nm, precision.y_nm, "--", color=_Y, linewidth=1.6, label="y")
-    axis.plot(precision.at_z_nm, precision.z_nm, "-.", color=_Z, linewidth=1.6, label="z")
+    axis.plot(precision.at_z_nm, precision.x_nm, "-", color=X_INK, linewidth=1.6, label="x")
+    axis.plot(precision.at_z_nm, precision.y_nm, "--", color=Y_INK, linewidth=1.6, label="y")
+    axis.plot(precision.at_z_nm, precision.z_nm, "-.", color=DARK_INK, linewidth=1.6, label="z")
     inner = np.abs(precision.at_z_nm) < 0.8 * np.abs(precision.at_z_nm).max()
     axis.set_ylim(0, 1.6 * float(np.percentile(precision.z_nm[inner], 90)))
     axis.set_xlabel("z [nm]")

@@ -15,7 +15,7 @@ from scipy.special import erf
 from typer.testing import CliRunner
 
 from cluster.calibration_files import read_curves, read_psf
-from cluster.commands import calibrations
+from cluster.commands import psf as psf_command
 from cluster.commands.console import Refused
 from cluster.errors import ClusterError
 from fitting.errors import FittingError
@@ -45,7 +45,7 @@ def stack(tmp_path: Path) -> Path:
 
 def run(*arguments: object) -> Any:
     app = typer.Typer()
-    calibrations.register(app)
+    psf_command.register(app)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

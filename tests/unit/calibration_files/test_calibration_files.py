@@ -11,15 +11,14 @@ import pytest
 import tifffile
 
 from cluster.calibration_files import (
-    curves_of,
     read_curves,
     read_psf,
-    sidecar_of,
     write_curves,
     write_psf,
 )
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound
+from cluster.job_calibrations import curves_of, sidecar_of
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 
 VOLUME = np.random.default_rng(0).random((9, 8, 8)).astype(np.float32)
@@ -100,12 +99,12 @@ def test_a_sidecar_may_say_voxel_sizes_as_pyme_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
-        ("a.psf", lambda p: p.write_bytes(b"\x80\x04"), "Python pickle.*save it as a TIFF"),
-        ("a.txt", lambda p: p.write_text("psf"), "is not a PSF"),
+        ("a.psf", lambda p: p.write_bytes(b"\x80\x04"), "Python pickle.*save it as .tif"),
+        ("a.txt", lambda p: p.write_text("psf"), "a.txt"),
         ("a.tif", lambda p: p.write_text("psf"), "not a TIFF file that can be read"),
-        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME[0]), "float32 of shape"),
-        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME, photometric="minisblack"), "does not say the size of a pixel.*pixel_nm"),
-        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME, imagej=True, resolution=(10, 10), metadata={"unit": "um", "axes": "ZYX"}), "distance between planes.*step_nm"),
+        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME[0]), "holds 1 planes"),
+        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME, photometric="minisblack"), "does not say its pixel_nm.*a.json"),
+        ("a.tif", lambda p: tifffile.imwrite(p, VOLUME, imagej=True, resolution=(10, 10), metadata={"unit": "um", "axes": "ZYX"}), "does not say its step_nm.*a.json"),
         ("a.tif", lambda p: _pyme(p, PYME_OME.replace("<OME", "<!DOCTYPE x><OME")), "document type"),
     ],
 )  # fmt: skip
@@ -142,7 +141,12 @@ def test_width_curves_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[]", "one JSON object"), ("{", "not JSON"), ('{"z_nm": [1, 2]}', "not a table of z_nm")],
+    [
+        ("[]", "neither a shift field nor width curves"),
+        ('{"dx_nm": [[1]], "dy_nm": [[1]], "scale_nm": 1, "centre_nm": [0, 0]}', "needs width curves"),
+        ("{", "not JSON"),
+        ('{"z_nm": [1, 2]}', "not a table of z_nm"),
+    ],
 )
 def test_what_is_no_table_of_widths_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "a.json").write_text(text)

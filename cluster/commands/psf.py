@@ -21,7 +21,7 @@ _WORDS = {"warning": "warning", "note": "note", "good": "ok"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command()(psf)
 
 

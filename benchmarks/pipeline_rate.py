@@ -30,7 +30,7 @@ from workload import Workload, series
 from fitting import analyse
 
 _PIXELS = 25_000_000  # in one run: 380 frames of 256², 6 of 2048²
-_FEWEST = 45
+_FEWEST = 150
 _START = """
 import time; start = time.perf_counter()
 import sys; sys.path.insert(0, {folder!r})

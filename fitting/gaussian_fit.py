@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fitting.batch import Batch, Rows
 from fitting.estimators import estimate
 from fitting.neighbours import fit_with_neighbours
@@ -15,4 +17,4 @@ def fit(batch: Batch) -> Rows:
     if estimator == "mle":
         fit_with_neighbours(found, rois, batch.number, batch.width_px, batch.aspect, camera.noise_factor**2)
     rows = make_rows(found, estimator, rois, camera, batch.shape, batch.origin, batch.first_frame)
-    return rows[batch.kept]
+    return rows.take(np.flatnonzero(batch.kept))

@@ -9,12 +9,14 @@ kept code carries a digest of the package's source: an upgraded package never ru
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 from numba.extending import overload
+from numba.misc.appdirs import user_cache_dir
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -66,8 +68,8 @@ def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function],
 def kernel(function: _Function) -> _Function:
     """Compile an entry point and keep its machine code on disk.
 
-    The folder is ``NUMBA_CACHE_DIR`` where that is set, else ``__pycache__`` beside this file; in it, one folder for
-    each state of the package's source.
+    The folder is ``NUMBA_CACHE_DIR`` where that is set, else ``__pycache__`` beside this file, else, where that cannot be written, one
+    in the user's cache; in it, one folder for each state of the package's source.
     """
     return _kept(function, _OPTIONS)
 
@@ -77,10 +79,23 @@ def borrowing_kernel(function: _Function) -> _Function:
     return _kept(function, _BORROWING)
 
 
+def folder_of_kept_code(given: str) -> Path:
+    """Where machine code is kept: the folder that was given, else beside the package, else in the user's cache.
+
+    Numba would find a folder of the user's by itself, but one without the digest.
+    """
+    if given:
+        return Path(given)
+    package = Path(__file__).parent
+    beside = package / "__pycache__"
+    if os.access(beside if beside.exists() else package, os.W_OK):
+        return beside
+    return Path(user_cache_dir("clusterofone", appauthor=False)) / "numba"
+
+
 def _kept(function: _Function, options: dict[str, Any]) -> _Function:
     kept = numba.config.CACHE_DIR
-    root = Path(kept) if kept else Path(__file__).parent / "__pycache__"
-    numba.config.CACHE_DIR = str(root / f"kernels-{_DIGEST}")
+    numba.config.CACHE_DIR = str(folder_of_kept_code(kept) / f"kernels-{_DIGEST}")
     try:
         compiled: _Function = numba.njit(cache=True, no_cfunc_wrapper=True, **options)(function)
     finally:

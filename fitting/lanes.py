@@ -171,25 +171,6 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
     return lanes_type(array, types.intp), emit
 
 
-@intrinsic
-def prefetch(typing: Any, array: Any, offset: Any) -> Any:
-    """Have ``array[offset]`` of a flat array fetched into the cache, without waiting for it; nothing happens beyond its ends."""
-    del typing, offset
-    if not (isinstance(array, types.Array) and array.ndim == 1):
-        return None
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _INT, _INT, _INT])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, near, of_data = (ir.Constant(_INT, value) for value in (0, 2, 1))
-        builder.call(function, [place, read, near, of_data])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), emit
-
-
 def _as_floats(builder: Any, dtype: Any, value: Any) -> Any:
     if dtype == types.float32:
         return value

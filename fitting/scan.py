@@ -14,11 +14,8 @@ from fitting.background import move_window, slides
 from fitting.candidates import KEPT, UNDECIDED, debounce
 from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
-from fitting.kernel import borrower, borrowing_kernel
-from fitting.lanes import prefetch
+from fitting.kernel import borrowing_kernel
 from fitting.rois import put_rois
-
-_AHEAD = 6  # peaks whose pixels are under way while one is looked at
 
 
 class Plan(NamedTuple):
@@ -111,15 +108,6 @@ def scan(
             work.pending[0], work.pending[1] = t, found
             return t
         for i in range(found):
-            if i + _AHEAD < found:
-                _fetch(
-                    frame,
-                    level,
-                    per_frame,
-                    peaks.place[i + _AHEAD, 0],
-                    peaks.place[i + _AHEAD, 1],
-                    plan.side // 2,
-                )
             kept = peaks.state[i] == KEPT
             sink.frame[candidates + i] = t
             sink.values[candidates + i, 0] = peaks.values[i, 0]
@@ -133,13 +121,3 @@ def scan(
                 rois += 1
         sink.count[0], sink.count[1] = rois, candidates + found
     return last
-
-
-@borrower
-def _fetch(frame: Any, level: Any, per_frame: Any, y: int, x: int, reach: int) -> None:
-    """Have a ROI's pixels fetched; large frames have left the cache when their peaks are known."""
-    for v in range(max(y - reach, 0), min(y + reach + 1, frame.shape[0])):
-        prefetch(frame[v], x)
-        if per_frame > 0:
-            prefetch(level[v], max(x - reach, 0))
-            prefetch(level[v], min(x + reach, frame.shape[1] - 1))

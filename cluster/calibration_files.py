@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster.errors import Invalid, NotFound
-from cluster.job_calibrations import MOST_BYTES, check_kind, check_suffix, measured_psf, parse, stack_scale
+from cluster.job_calibrations import (
+    MOST_BYTES,
+    check_kind,
+    check_suffix,
+    measured_psf,
+    parse,
+    sidecar_of,
+    stack_scale,
+)
 from cluster.results.publish import writing
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.errors import InvalidSettings
@@ -21,16 +29,6 @@ PSF_FORMAT: Final = "clusterofone measured PSF"
 CURVES_FORMAT: Final = "clusterofone width curves"
 
 _TIFF: Final = (".tif", ".tiff")
-
-
-def sidecar_of(psf: Path) -> Path:
-    """Return where the facts of a PSF lie."""
-    return psf.with_suffix(".json")
-
-
-def curves_of(psf: Path) -> Path:
-    """Return where the width curves of a PSF lie."""
-    return psf.with_suffix(".sigma.json")
 
 
 def write_psf(path: Path, psf: MeasuredPsf, provenance: Mapping[str, Any], *, replace: bool = False) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,16 @@ _PICKLES: Final = {
     ".psf": "open it in PYME and save it as .tif, with the pixel size and the step between planes",
     ".sf": "write it as .json: clusterofone shifts makes one from beads",
 }
+
+
+def sidecar_of(psf: Path) -> Path:
+    """Return where the facts of a PSF lie."""
+    return psf.with_suffix(".json")
+
+
+def curves_of(psf: Path) -> Path:
+    """Return where the width curves of a PSF lie."""
+    return psf.with_suffix(".sigma.json")
 
 
 def parse(name: str, text: bytes) -> Any:

@@ -17,6 +17,8 @@ DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
 JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "cancelled", "failed"]
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
+CalibrationKind = Literal["psf", "shifts", "camera_maps"]
+CalibrationState = Literal["queued", "running", "done", "failed"]
 
 Text = Annotated[str, Field(max_length=1024)]
 Frame = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -286,6 +288,72 @@ class FitInfo(Message):
     title: str
     description: str
     settings: dict[str, Any]
+
+
+# --- calibrations -----------------------------------------------------------------------------------------------
+
+
+class CalibrationRequest(Message):
+    """Make a calibration from series under one root of a data server.
+
+    `series` are bead stacks, a series of beads, or the dark series and then the lit ones. `options` are those of the kind. `metadata`
+    are PYME's keys over what the files say. `output` is relative to the root of the first series; null: beside it in `analysis/`.
+    """
+
+    kind: CalibrationKind
+    series: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(min_length=1, max_length=64)
+    options: dict[str, Any] = Field(default={}, max_length=256)
+    metadata: dict[str, Any] = Field(default={}, max_length=4096)
+    output: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+
+
+class CalibrationOrder(Message):
+    """The scheduler has a data server make a calibration; the same id again is the same one."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    request: CalibrationRequest
+
+
+class CalibrationFinding(Message):
+    """One thing to know of a calibration: `warning` wants another recording or an option, `good` is as it should be."""
+
+    level: Literal["warning", "note", "good"]
+    text: str
+
+
+class CalibrationRun(Message):
+    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series."""
+
+    id: Text
+    kind: CalibrationKind
+    state: CalibrationState
+    series: list[Text]
+    options: dict[str, Any]
+    metadata: dict[str, Any]
+    output: str
+    error: str | None = None
+    findings: list[CalibrationFinding] = []
+    numbers: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    created: float
+    started: float | None = None
+    finished: float | None = None
+
+
+class CalibrationRuns(Message):
+    """Calibrations, newest first."""
+
+    calibrations: list[CalibrationRun]
+
+
+class CalibrationKindInfo(Message):
+    """A kind of calibration and the JSON schema of its options."""
+
+    name: CalibrationKind
+    title: str
+    description: str
+    most_series: int
+    options: dict[str, Any]
 
 
 # --- workers ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fitting.fit_types import Fit
 from fitting.settings import Setting
@@ -27,6 +27,16 @@ def json_schema(fit: Fit) -> dict[str, object]:
         "description": fit.description,
         **_object_schema(properties),
         **({"x-needs": list(fit.needs)} if fit.needs else {}),
+    }
+
+
+def options_schema(title: str, description: str, settings: Sequence[Setting]) -> dict[str, object]:
+    """Describe any set of options as a JSON schema (draft 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "description": description,
+        **_object_schema({setting.name: _property(setting) for setting in settings}),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,10 @@ import typer
 
 from cluster.commands import console
 from cluster.commands.options import Json, pair
+from cluster.errors import Invalid
 
 if TYPE_CHECKING:
-    from cluster.commands.bead_stacks import BeadStack
-    from fitting.calibration.calibrate_psf import PsfCalibration
+    from cluster.calibrating.made import Made
 
 _SHOWN_DROPPED = 12
 _WORDS = {"warning": "warning", "note": "note", "good": "ok"}
@@ -67,8 +68,7 @@ def psf(
 
     Example: [bold]clusterofone psf beads.tif --pixel-nm 100 --step-nm 25 -o psf.tif[/]
     """
-    from fitting.calibration.calibrate_psf import calibrate_psf
-    from fitting.calibration.psf_options import resolve_psf_options
+    from cluster.calibrating.psf import make_psf
 
     _check(beads, output, overwrite=overwrite)
     given: dict[str, Any] = dict(pair("--set", text) for text in settings or [])
@@ -78,66 +78,43 @@ def psf(
     given |= {name: _box(name, text) for name, text in boxes.items() if text is not None}
     with console.progress() as bar:
         shown = bar.add_task("reading", total=None, rates="frames")
-        stacks, options = _stacks(
-            beads, given, lambda done, total: bar.update(shown, completed=done, total=total)
-        )
-        options = resolve_psf_options(options)
-        made = calibrate_psf(
-            [stack.planes for stack in stacks],
-            options,
-            lambda doing, done, total: bar.update(
-                shown, description=doing, completed=done, total=total, rates=""
-            ),
-        )
-    written = _write(output, made, stacks, replace=overwrite)
-    _tell(made, written)
+
+        def advance(doing: str, done: int, total: int | None) -> None:
+            rates = "frames" if doing == "reading" else ""
+            bar.update(shown, description=doing, completed=done, total=total, rates=rates)
+
+        try:
+            made = make_psf(beads, given, output, replace=overwrite, advance=advance)
+        except Invalid as error:
+            _say_which_options(error)
+            raise
+    _tell(made)
     if json:
-        console.print_json(_summary(made, written))
+        console.print_json(_summary(made))
 
 
-def _stacks(
-    beads: Sequence[Path], given: dict[str, Any], advance: Any
-) -> tuple[list[BeadStack], dict[str, Any]]:
-    """Read the stacks; return them and the options: what was given over what the files say."""
-    from cluster.commands.bead_stacks import read_stacks, said_by
-
-    stacks = read_stacks(beads, advance)
-    said, remarks = said_by(stacks)
-    for remark in remarks:
-        console.say(remark)
-    if given.get("channel0") is not None or given.get("channel1") is not None:
-        said = {name: value for name, value in said.items() if not name.startswith("channel")}
-    missing = [name for name in ("pixel_nm", "step_nm") if name not in given | said]
+def _say_which_options(error: Invalid) -> None:
+    """Refuse a missing option by the name that it has on the command line."""
+    missing = error.facts.get("missing", [])
     if missing:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        console.refuse(f"{beads[0]}: does not say {' and '.join(missing)}; give {options}", console.USAGE)
-    return stacks, said | given
+        console.refuse(f"{error.detail.partition(';')[0]}; give {options}", console.USAGE)
 
 
 def _check(beads: Sequence[Path], output: Path, *, overwrite: bool) -> None:
     for path in beads:
         if not path.exists():
             console.refuse(f"{path}: there is no such file")
+    from cluster.calibrating.kinds import psf_targets
+
     if output.suffix.lower() not in (".tif", ".tiff"):
         console.refuse(f"{output}: must end in .tif", console.USAGE)
-    targets = list(_targets(output).values())
+    targets = list(psf_targets(output).values())
     if any(path.resolve() in [target.resolve() for target in targets] for path in beads):
         console.refuse(f"{output}: would replace the beads it is made from", console.USAGE)
     taken = [path for path in targets if path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")
-
-
-def _targets(output: Path) -> dict[str, Path]:
-    from cluster.calibration_files import curves_of, sidecar_of
-
-    return {
-        "psf": output,
-        "sidecar": sidecar_of(output),
-        "curves": curves_of(output),
-        "picture": output.with_suffix(".report.png"),
-        "report": output.with_suffix(".report.json"),
-    }
 
 
 def _box(name: str, text: str) -> list[int]:
@@ -147,54 +124,19 @@ def _box(name: str, text: str) -> list[int]:
         console.refuse(f"--{name} {text}: must be X0,Y0,X1,Y1, in pixels", console.USAGE)
 
 
-def _write(
-    output: Path, made: PsfCalibration, stacks: Sequence[BeadStack], *, replace: bool
-) -> dict[str, Path]:
-    from cluster.calibration_files import write_curves, write_json, write_psf
-    from cluster.reports.psf import psf_report
-    from cluster.results.provenance import software_versions
-    from cluster.results.publish import writing
-
-    files = _targets(output)
-    report = made.report.to_dict()
-    inputs = [{"file": stack.file.name, "fingerprint": stack.fingerprint} for stack in stacks]
-    provenance = {"input": inputs, "options": report["options"], "versions": software_versions()}
-    names = ", ".join(stack.file.name for stack in stacks[:3]) + (" …" if len(stacks) > 3 else "")
-    picture = psf_report(made, f"{output.name}, made from {names}")
-    write_psf(output, made.psf, provenance, replace=replace)
-    if made.curves is not None:
-        facts = {"pixel_nm": made.psf.pixel_nm, "defocus": report["defocus"]}
-        facts["range_nm"] = report["quality"]["fitted_range_nm"]
-        write_curves(files["curves"], made.curves, facts, replace=replace)
-    else:
-        files.pop("curves").unlink(missing_ok=True)  # an older PSF's, which this one's would be taken for
-    with writing(files["picture"], replace=replace) as temporary:
-        temporary.write_bytes(picture)
-    write_json(files["report"], report | {"provenance": provenance}, replace=replace)
-    return files
-
-
-def _tell(made: PsfCalibration, written: dict[str, Path]) -> None:
-    for finding in made.report.findings:
+def _tell(made: Made) -> None:
+    for finding in made.findings:
         console.say(f"{_WORDS[finding.level]}: {finding.text}")
-    dropped = [bead for bead in made.report.beads if bead.dropped]
+    dropped = made.numbers["dropped"]
     for bead in dropped[:_SHOWN_DROPPED]:
-        y, x = bead.places[0]
-        console.say(f"dropped: the bead at x {x}, y {y}, {bead.dropped}")
+        y, x = bead["places"][0]
+        console.say(f"dropped: the bead at x {x}, y {y}, {bead['dropped']}")
     if len(dropped) > _SHOWN_DROPPED:
-        console.say(f"dropped: {len(dropped) - _SHOWN_DROPPED} more, listed in {written['report']}")
-    for what, path in written.items():
+        console.say(f"dropped: {len(dropped) - _SHOWN_DROPPED} more, listed in {made.files['report']}")
+    for what, path in made.files.items():
         console.say(f"{what}: {path}")
 
 
-def _summary(made: PsfCalibration, written: dict[str, Path]) -> dict[str, Any]:
-    report = made.report.to_dict()
-    return {
-        **{what: str(path) for what, path in written.items()},
-        "focus_plane": made.psf.focus_plane,
-        "planes": len(made.psf.volume),
-        "channels": made.psf.channels,
-        "quality": report["quality"],
-        "findings": report["findings"],
-        "dropped": [bead for bead in report["beads"] if bead["dropped"]],
-    }
+def _summary(made: Made) -> dict[str, Any]:
+    files = {what: str(path) for what, path in made.files.items()}
+    return {**files, **made.numbers, "findings": [asdict(finding) for finding in made.findings]}

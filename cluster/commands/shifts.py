@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json as json_text
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import numpy as np
 import typer
 
 from cluster.commands import console
 from cluster.commands.options import Json, Meta, MetadataFile, Set, analysis, given_metadata
-from fitting import fits
-from fitting.geometry import chip_origin, rectangles
 
 if TYPE_CHECKING:
-    from cluster.series_files import SeriesFile
-    from fitting.calibration.shift_vectors import Box, ShiftFit
+    from rich.progress import TaskID
 
 _FIT: Final = "SplitterShiftEstFR"
-_USUAL: Final[Mapping[str, Any]] = {"fit": _FIT, "background": None, "threshold": 2.0}
-_CHANNEL: Final = "Splitter.Channel0ROI"
 
 
 class Model(StrEnum):
@@ -63,132 +55,40 @@ def shifts(
     Example: [bold]clusterofone shifts beads.tif --model cubic -o shifts.json[/], then
     [bold]clusterofone localise series.tif --fit SplitterFitFNR --set shifts=shifts.json[/]
     """
-    from fitting.calibration.shift_vectors import fit_shift_field, vectors_from_rows
+    from cluster.calibrating.shifts import make_shifts
 
-    picture = output.with_suffix(".png")
-    _check(beads, output, picture, overwrite=overwrite)
-    if beads.suffix.lower() == ".h5r":
-        if settings:
-            console.refuse("--set is for localising a series; an .h5r has been localised", console.USAGE)
-        rows, said, facts = _read_rows(beads)
-        said |= given_metadata(meta, metadata)
-    else:
-        rows, said, facts = _localised(beads, analysis(None, settings, None), given_metadata(meta, metadata))
-    vectors, box = vectors_from_rows(rows), _box_nm(said)
-    fit = fit_shift_field(vectors.moved(*_chip_nm(said)), model.value, box_nm=box)
-    _write(output, picture, fit, box, facts, replace=overwrite)
-    for note in fit.notes:
-        console.say(note)
-    console.say(f"shifts: {output}\npicture: {picture}")
+    _check(beads, output, overwrite=overwrite)
+    if beads.suffix.lower() == ".h5r" and settings:
+        console.refuse("--set is for localising a series; an .h5r has been localised", console.USAGE)
+    options = {"model": model.value, "analysis": analysis(None, settings, None)}
+    given = given_metadata(meta, metadata)
+    with console.progress() as bar:
+        shown: TaskID | None = None
+
+        def advance(doing: str, done: int, total: int | None) -> None:
+            nonlocal shown
+            if shown is None:
+                shown = bar.add_task(doing, total=total, rates="frames")
+            bar.update(shown, completed=done)
+
+        made = make_shifts(beads, options, output, metadata=given, replace=overwrite, advance=advance)
+    for finding in made.findings:
+        console.say(finding.text)
+    for what, path in made.files.items():
+        console.say(f"{what}: {path}")
     if json:
-        paths = {"shifts": str(output), "picture": str(picture)}
-        console.print_json(fit.numbers() | {"notes": list(fit.notes), "files": paths})
+        paths = {what: str(path) for what, path in made.files.items()}
+        notes = [finding.text for finding in made.findings]
+        console.print_json(dict(made.numbers) | {"notes": notes, "files": paths})
 
 
-def _check(beads: Path, output: Path, picture: Path, *, overwrite: bool) -> None:
+def _check(beads: Path, output: Path, *, overwrite: bool) -> None:
+    from cluster.calibrating.kinds import shift_targets
+
     if not beads.exists():
         console.refuse(f"{beads}: there is no such file")
     if output.suffix.lower() != ".json":
         console.refuse(f"-o {output}: a shift field is written as .json", console.USAGE)
-    taken = [path for path in (output, picture) if path.exists()]
+    taken = [path for path in shift_targets(output).values() if path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")
-
-
-def _read_rows(results: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    from cluster.results.h5r import Reader
-
-    with Reader(results) as reader:
-        return reader.table("FitResults"), reader.metadata(), {"file": results.name}
-
-
-def _localised(
-    beads: Path, asked: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Rows of a series, made here; its metadata, the size of its frames among them; and which file it was."""
-    from cluster.series_files import opened
-
-    with opened(beads) as series, console.progress() as bar:
-        shape = series.shape
-        size = {"Camera.ROIWidth": shape.width, "Camera.ROIHeight": shape.height}
-        said = size | dict(series.metadata) | dict(given)
-        complete = fits.resolve({**_USUAL, **asked}, said)
-        shown = bar.add_task("localising", total=shape.frames, rates="frames")
-        tables = []
-        for start, stop in series.ranges():
-            tables.append(_rows_of(series, complete, said, start, stop))
-            bar.update(shown, completed=stop)
-        rectangle = complete.get("channel0_roi")
-        said |= {} if rectangle is None else {_CHANNEL: rectangle}
-        return np.concatenate(tables), said, {"file": beads.name, "fingerprint": series.fingerprint}
-
-
-def _rows_of(
-    series: SeriesFile, settings: Mapping[str, Any], metadata: Mapping[str, Any], start: int, stop: int
-) -> Any:
-    from fitting import analyse
-
-    whole = (0, series.shape.frames)
-    first, last = fits.context_range(settings, metadata, whole, start, stop)
-    first, last = min(first, start), max(last, stop)
-    frames, missing = series.read(first, last)
-    return analyse(
-        frames[start - first : stop - first],
-        settings,
-        metadata,
-        first_frame=start,
-        series=whole,
-        context=(first, frames),
-        missing=missing,
-    ).rows
-
-
-def _chip_nm(metadata: Mapping[str, Any]) -> tuple[float, float]:
-    """Where the frame's first pixel lies on the chip [nm]: shift fields count from the chip's."""
-    x, y = chip_origin(metadata)
-    return x * _pixel_nm(metadata, "x"), y * _pixel_nm(metadata, "y")
-
-
-def _pixel_nm(metadata: Mapping[str, Any], axis: str) -> float:
-    size = metadata.get(f"voxelsize.{axis}")
-    if not isinstance(size, int | float) or not size > 0:
-        console.refuse(f"the size of a pixel is not known; give --meta voxelsize.{axis}=MICROMETRES")
-    return 1000 * float(size)
-
-
-def _box_nm(metadata: Mapping[str, Any]) -> Box | None:
-    """Channel 0 on the chip [nm], as the fit takes it; None where neither it nor the size of the frames is known."""
-    said: Any = metadata.get(_CHANNEL)
-    said = said if isinstance(said, list | tuple | np.ndarray) and len(said) == 4 else None
-    sides = [metadata.get(f"Camera.ROI{side}") for side in ("Height", "Width")]
-    height, width = (int(side) if isinstance(side, int | float) else 0 for side in sides)
-    if said is None and not (height and width):
-        return None
-    channels = {"channel0_roi": said, "channel1_roi": None, "flip": False}
-    first = rectangles(fits.find(_FIT), channels, metadata, (height, width))[0]
-    x, y = _pixel_nm(metadata, "x"), _pixel_nm(metadata, "y")
-    return first.x * x, first.y * y, (first.x + first.width) * x, (first.y + first.height) * y
-
-
-def _write(
-    output: Path,
-    picture: Path,
-    fit: ShiftFit,
-    box: Box | None,
-    facts: Mapping[str, Any],
-    *,
-    replace: bool,
-) -> None:
-    from cluster.reports.shifts import shifts_report
-    from cluster.results.provenance import software_versions
-    from cluster.results.publish import writing
-
-    made = {"input": facts, "quality": fit.numbers(), "notes": list(fit.notes)}
-    text = json_text.dumps(
-        fit.field.to_dict() | {"made": made | {"versions": software_versions()}}, indent=1, ensure_ascii=False
-    )
-    drawn = shifts_report(fit, f"{output.name}, made from {facts['file']}", box)
-    with writing(output, replace=replace) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    with writing(picture, replace=replace) as temporary:
-        temporary.write_bytes(drawn)

@@ -75,11 +75,15 @@ class Roots:
         NotFound
             If no root has it.
         """
+        return self.located(path, what)[1]
+
+    def located(self, path: str, what: str = "series") -> tuple[Path, Path]:
+        """Return the root that has a file of this name, and the file; raises as `file` does."""
         segments = checked_segments(path)
         if segments:
-            for candidate in self._candidates(segments):
+            for root, candidate in self._candidates_with_root(segments):
                 if candidate.is_file():
-                    return candidate
+                    return root, candidate
         raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path)
 
     def folders(self, under: str) -> list[tuple[Path, Path]]:
@@ -89,10 +93,6 @@ class Roots:
         if not found and segments:
             raise NotFound(f"there is no folder {under!r} under {self._said()}", path=under)
         return found
-
-    def _candidates(self, segments: Sequence[str]) -> Iterator[Path]:
-        for _, candidate in self._candidates_with_root(segments):
-            yield candidate
 
     def _candidates_with_root(self, segments: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         """Yield where each root would have it; roots are resolved anew, for a share may come and go."""

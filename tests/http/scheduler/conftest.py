@@ -19,6 +19,8 @@ from cluster.http import Gate
 from cluster.job_calibrations import digest
 from cluster.protocol import (
     CalibrationFile,
+    CalibrationOrder,
+    CalibrationRun,
     DataServerInfo,
     MetadataValue,
     SeriesEvent,
@@ -85,6 +87,18 @@ class DescribedSeries:
             raise NotFound(f"there is no calibration {path}", path=path)
         value = self.calibrations[path]
         return CalibrationFile(path=path, value=value, digest=digest(value))
+
+    async def calibrate(self, order: CalibrationOrder) -> CalibrationRun:
+        raise NotFound(f"there is no series {order.request.series[0]}", field="series")
+
+    async def calibration_runs(self) -> list[CalibrationRun]:
+        return []
+
+    async def calibration_run(self, run_id: str) -> CalibrationRun:
+        raise NotFound(f"there is no calibration {run_id}")
+
+    async def calibration_report(self, run_id: str) -> bytes:
+        raise NotFound(f"there is no calibration {run_id}")
 
     async def events(self, located: Located) -> list[SeriesEvent]:
         return [SeriesEvent(name="ProtocolTask", description="laser on", time=12.5)] * located.facts.events

@@ -11,15 +11,14 @@ import pytest
 import tifffile
 
 from cluster.calibration_files import (
-    curves_of,
     read_curves,
     read_psf,
-    sidecar_of,
     write_curves,
     write_psf,
 )
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound
+from cluster.job_calibrations import curves_of, sidecar_of
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 
 VOLUME = np.random.default_rng(0).random((9, 8, 8)).astype(np.float32)

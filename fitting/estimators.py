@@ -104,19 +104,21 @@ def estimate(
             (quality, mle.QUALITY),
         )
     ]
-    return _without_nan(Estimates(*rows), width_px)
+    return _without_nonsense(Estimates(*rows), side, width_px)
 
 
 def _by_roi(array: FloatArray, blocks: int, number: int, columns: int) -> FloatArray:
     return array.reshape(blocks, columns, LANES).transpose(0, 2, 1).reshape(blocks * LANES, columns)[:number]
 
 
-def _without_nan(found: Estimates, width_px: float) -> Estimates:
-    """A fit that ran away stays at its ROI's middle, degenerate."""
+def _without_nonsense(found: Estimates, side: int, width_px: float) -> Estimates:
+    """A fit that ran away stays at its ROI's middle, degenerate; so is one whose error of the position exceeds the ROI: its pixels do not say where."""
+    likelihood = found.theta.shape[1] == mle.PARAMETERS
     away = ~np.isfinite(found.theta).all(axis=1)
     found.theta[away] = 0
-    found.theta[away, -1 if found.theta.shape[1] == mle.PARAMETERS else 3] = width_px
-    found.quality[away, 3] = ResultCode.DEGENERATE
+    found.theta[away, -1 if likelihood else 3] = width_px
+    place = found.covariance[:, :2] if likelihood else found.covariance[:, 1:3]
+    found.quality[away | (place > side**2).any(axis=1), 3] = ResultCode.DEGENERATE
     degenerate = found.quality[:, 3] >= ResultCode.LEFT_ROI
     found.covariance[degenerate | (found.covariance[:, :-1] <= 0).any(axis=1)] = np.nan
     return found

@@ -22,12 +22,13 @@ import numpy as np
 from fit_rate import target
 from scipy.special import erf
 
-from fitting.calibrated import SigmaCurves
+from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.estimators import Estimates, estimate
 from fitting.linked import AstigmaticPsf, EllipticPsf, GaussianPsf, Link, LinkedEstimates, estimate_linked
 from fitting.rois import pack
+from fitting.spline import SplinePsf, spline_psf
 
-SIDES = (7, 11, 15)
+SIDES = (7, 11, 13, 15)
 PIXEL_NM = 100.0
 PHOTONS, BACKGROUND = 1000.0, 20.0
 TOGETHER = 2048  # ROIs in one buffer, as in the pipeline
@@ -89,16 +90,26 @@ def _round(channels: int) -> Callable[[int, int], Scene]:
     return lambda count, side: _scene(count, side, channels, by_z=False)
 
 
-def _by_z(count: int, side: int) -> Scene:
-    return _scene(count, side, 1, by_z=True)
+def _by_z(channels: int) -> Callable[[int, int], Scene]:
+    return lambda count, side: _scene(count, side, channels, by_z=True)
+
+
+def _measured() -> SplinePsf:
+    """The astigmatic Gaussian as somebody would have measured it: 29 planes of 31 × 31 px."""
+    z = np.linspace(-700, 700, 29)
+    along_x, along_y = (_share(np.zeros(29), s, 31) for s in _widths(z))
+    volume = (along_y[:, :, np.newaxis] * along_x[:, np.newaxis]).astype(np.float32)
+    return spline_psf(MeasuredPsf(volume, PIXEL_NM, 50.0, 14.0), pixel_nm=PIXEL_NM)
 
 
 def fits() -> dict[str, Fit]:
     """The fits by name; the first is the one that the others are measured against."""
     return {
         "gaussian_2d": Fit(_plain, _round(1)),
-        "elliptic": Fit(_linked(EllipticPsf(1.3), Link()), _by_z),
-        "astigmatic_z": Fit(_linked(AstigmaticPsf.from_curves(CURVES, PIXEL_NM), Link()), _by_z),
+        "elliptic": Fit(_linked(EllipticPsf(1.3), Link()), _by_z(1)),
+        "astigmatic_z": Fit(_linked(AstigmaticPsf.from_curves(CURVES, PIXEL_NM), Link()), _by_z(1)),
+        "spline": Fit(_linked(_measured(), Link()), _by_z(1)),
+        "spline_two_channels": Fit(_linked(_measured(), Link(2)), _by_z(2)),
         "two_channels": Fit(_linked(GaussianPsf(1.3), Link(2)), _round(2)),
         "three_channels": Fit(_linked(GaussianPsf(1.3), Link(3)), _round(3)),
         "two_channels_free_shift": Fit(_linked(GaussianPsf(1.3), Link(2, free_shift=True)), _round(2)),
@@ -151,9 +162,7 @@ def _scene(count: int, side: int, channels: int, *, by_z: bool) -> Scene:
     rng = np.random.default_rng((20261126, side, channels, int(by_z)))
     x, y = rng.uniform(-0.5, 0.5, (2, count))
     z = rng.uniform(-400, 400, count)
-    widths = (np.full(count, 1.3), np.full(count, 1.3))
-    if by_z:
-        widths = tuple(1.3 * np.sqrt(1 + ((z + at) / 400) ** 2) for at in (-200, 200))
+    widths = _widths(z) if by_z else (np.full(count, 1.3), np.full(count, 1.3))
     shifts = np.zeros((count, channels, 2))
     shifts[:, 1:] = rng.uniform(-0.5, 0.5, (count, channels - 1, 2))
     data, extra = np.empty((2, channels, -(-count // 16) * 16 * side**2), np.float32)
@@ -164,6 +173,10 @@ def _scene(count: int, side: int, channels: int, *, by_z: bool) -> Scene:
         expected = PHOTONS / channels * along_y[:, :, np.newaxis] * along_x[:, np.newaxis] + BACKGROUND
         pack(rng.poisson(expected).astype(np.float32), none, none, False, 0, count, data[c], extra[c])
     return Scene(data, extra, shifts, np.column_stack([x, y, z]))
+
+
+def _widths(z: Any) -> tuple[Any, Any]:
+    return 1.3 * np.sqrt(1 + ((z - 200) / 400) ** 2), 1.3 * np.sqrt(1 + ((z + 200) / 400) ** 2)
 
 
 def _share(centre: Any, s: Any, side: int) -> Any:

@@ -2,7 +2,7 @@
 
     python benchmarks/plots.py [--out docs/pictures] [--quick] [--only precision|speed]
 
-Needs matplotlib, which the project itself does not: `pip install matplotlib`. Prints what it drew as JSON lines.
+Prints what it drew as JSON lines.
 """
 
 from __future__ import annotations

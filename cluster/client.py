@@ -27,6 +27,11 @@ from cluster.errors import ClusterError, Conflict, Internal, NotAllowed, NotFoun
 from cluster.events import parsed_events
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
+    CalibrationKind,
+    CalibrationKindInfo,
+    CalibrationRequest,
+    CalibrationRun,
+    CalibrationRuns,
     FitInfo,
     Identity,
     Job,
@@ -56,6 +61,7 @@ _PREVIEW_S: Final = 90.0
 _ROWS_LIMIT_BYTES: Final = 2 << 30
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
+_KINDS: Final = TypeAdapter(list[CalibrationKindInfo])
 _ANY_JOB: Final[TypeAdapter[Job | JobDetail]] = TypeAdapter(Job | JobDetail)
 
 
@@ -243,6 +249,53 @@ class Client:
         """Return the picture so far, as a PNG."""
         return self._again("GET", _job_route(job_id, "/render.png"), params={"pixel_nm": pixel_nm}).content
 
+    # --- calibrations ---
+
+    def calibrate(
+        self,
+        kind: CalibrationKind,
+        series: str | Sequence[str],
+        *,
+        options: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        output: str | None = None,
+    ) -> CalibrationRun:
+        """Start a calibration: a PSF, a shift field or camera maps; `calibration` says how it goes.
+
+        Raises
+        ------
+        Invalid
+            If an option or metadata key is unknown or out of range; names it.
+        NotFound
+            If there is no such series.
+        Conflict
+            If the output exists.
+        """
+        request = CalibrationRequest(
+            kind=kind,
+            series=[series] if isinstance(series, str) else list(series),
+            options=dict(options or {}),
+            metadata=dict(metadata or {}),
+            output=output,
+        )
+        return self._link.request("POST", f"{_API}/calibrations", request).message(CalibrationRun)
+
+    def calibrations(self) -> list[CalibrationRun]:
+        """Return the calibrations that data servers know of, newest first, without their numbers."""
+        return self._again("GET", "/calibrations").message(CalibrationRuns).calibrations
+
+    def calibration(self, calibration_id: str) -> CalibrationRun:
+        """Return a calibration; raises `NotFound`, also once its data server has been started anew."""
+        return self._again("GET", _calibration_route(calibration_id)).message(CalibrationRun)
+
+    def calibration_report(self, calibration_id: str) -> bytes:
+        """Return the report of a calibration that is done, as a PNG."""
+        return self._again("GET", _calibration_route(calibration_id, "/report.png")).content
+
+    def calibration_kinds(self) -> list[CalibrationKindInfo]:
+        """Return the kinds of calibration with the schemas of their options."""
+        return _list(_KINDS, self._again("GET", "/calibrations/kinds"))
+
     # --- the cluster ---
 
     def identity(self) -> Identity:
@@ -355,6 +408,10 @@ def _located(
     locator = Locator(Places.of_user(environ), role="owner")
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has a running loop already
         return aside.submit(lambda: asyncio.run(locator.locate(wanted))).result()
+
+
+def _calibration_route(calibration_id: str, tail: str = "") -> str:
+    return f"/calibrations/{quote(calibration_id, safe='')}{tail}"
 
 
 def _job_route(job_id: str, tail: str = "") -> str:

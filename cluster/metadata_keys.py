@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cluster.errors import Invalid
-from fitting.settings import SETTINGS
+from fitting.fits import OPTION_KEYS, SETTINGS
 
 _CAMERA: Final = [
     "ADOffset",
@@ -53,6 +53,7 @@ KNOWN: Final = frozenset(
     + [f"Splitter.{name}" for name in _SPLITTER]
     + [f"voxelsize.{name}" for name in ("x", "y", "z", "units")]
     + [setting.pyme_key for setting in SETTINGS if setting.pyme_key]
+    + list(OPTION_KEYS)
     + [
         "EstimatedLaserOnFrameNo",
         "StartTime",

@@ -17,6 +17,8 @@ DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
 JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "cancelled", "failed"]
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
+CalibrationKind = Literal["psf", "shifts", "camera_maps"]
+CalibrationState = Literal["queued", "running", "done", "failed"]
 
 Text = Annotated[str, Field(max_length=1024)]
 Frame = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -128,6 +130,17 @@ class SeriesEvent(Message):
     time: float
 
 
+class CalibrationFile(Message):
+    """What a small calibration file under the roots holds: a shift field, a list of them, or width curves.
+
+    `digest` identifies it, whatever the file's white space and notes.
+    """
+
+    path: Text
+    value: Any
+    digest: Text
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +243,7 @@ class PreviewRow(Message):
     sigma_px: float | None
     photons: float | None
     error_x_nm: float | None
+    z_nm: float | None = None
     status: int
 
 
@@ -243,8 +257,18 @@ class PreviewFrame(Message):
     rows: list[PreviewRow] = []
 
 
+class ChannelBox(Message):
+    """The part of a frame that a channel of a beam splitter shows, half open [px]; positions are those of the first channel."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    flipped: bool
+
+
 class Preview(Message):
-    """The reply to a Test."""
+    """The reply to a Test; `channels` is empty for a fit of one channel."""
 
     job_id: Text
     series: Text
@@ -252,6 +276,7 @@ class Preview(Message):
     analysis: dict[str, Any]
     seconds: float
     frames: list[PreviewFrame]
+    channels: list[ChannelBox] = []
     notes: list[str] = []
 
 
@@ -263,6 +288,72 @@ class FitInfo(Message):
     title: str
     description: str
     settings: dict[str, Any]
+
+
+# --- calibrations -----------------------------------------------------------------------------------------------
+
+
+class CalibrationRequest(Message):
+    """Make a calibration from series under one root of a data server.
+
+    `series` are bead stacks, a series of beads, or the dark series and then the lit ones. `options` are those of the kind. `metadata`
+    are PYME's keys over what the files say. `output` is relative to the root of the first series; null: beside it in `analysis/`.
+    """
+
+    kind: CalibrationKind
+    series: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(min_length=1, max_length=64)
+    options: dict[str, Any] = Field(default={}, max_length=256)
+    metadata: dict[str, Any] = Field(default={}, max_length=4096)
+    output: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+
+
+class CalibrationOrder(Message):
+    """The scheduler has a data server make a calibration; the same id again is the same one."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    request: CalibrationRequest
+
+
+class CalibrationFinding(Message):
+    """One thing to know of a calibration: `warning` wants another recording or an option, `good` is as it should be."""
+
+    level: Literal["warning", "note", "good"]
+    text: str
+
+
+class CalibrationRun(Message):
+    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series."""
+
+    id: Text
+    kind: CalibrationKind
+    state: CalibrationState
+    series: list[Text]
+    options: dict[str, Any]
+    metadata: dict[str, Any]
+    output: str
+    error: str | None = None
+    findings: list[CalibrationFinding] = []
+    numbers: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    created: float
+    started: float | None = None
+    finished: float | None = None
+
+
+class CalibrationRuns(Message):
+    """Calibrations, newest first."""
+
+    calibrations: list[CalibrationRun]
+
+
+class CalibrationKindInfo(Message):
+    """A kind of calibration and the JSON schema of its options."""
+
+    name: CalibrationKind
+    title: str
+    description: str
+    most_series: int
+    options: dict[str, Any]
 
 
 # --- workers ----------------------------------------------------------------------------------------------------
@@ -342,7 +433,7 @@ class Leases(Message):
 class JobSpec(Message):
     """All that a worker must know of a job; it never changes, so it is fetched once.
 
-    `maps` holds the fingerprint of each camera map at the time of the submit, by the name of its setting.
+    `maps` holds the fingerprint of each camera map and calibration at the time of the submit, by the name of its setting.
     """
 
     job_id: Text

@@ -70,7 +70,7 @@ class RoleProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=environment,
-                **_process_options(),
+                **process_options(),
             )
         finally:
             if log is not None:
@@ -269,7 +269,7 @@ def _last_line(path: Path | None) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _process_options() -> dict[str, Any]:
+def process_options() -> dict[str, Any]:
     """Return how to start a role so that Ctrl-C reaches only this process, on each platform."""
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}

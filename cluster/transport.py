@@ -64,6 +64,21 @@ def normalised_url(text: str, *, role: str = "scheduler") -> str:
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
+CALIBRATION_BYTES = 16 << 20
+"""Of a reply with a calibration, which is larger than its file by how numbers are written."""
+
+
+def calibration_route(path: str) -> str:
+    """Return the route of a calibration on a data server."""
+    return f"/api/v1/calibrations/{quote(path, safe='/')}"
+
+
+def run_route(run_id: str = "", tail: str = "") -> str:
+    """Return the route of the calibrations that a data server makes, or of one."""
+    one = f"/{quote(run_id, safe='')}" if run_id else ""
+    return f"/api/v1/calibration-runs{one}{tail}"
+
+
 def series_route(path: str, tail: str = "") -> str:
     """Return the route of a series of the data server, its name quoted."""
     return f"/api/v1/series/{quote(path, safe='/')}{tail}"

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from fitting.errors import InvalidMetadata, InvalidSettings
-from fitting.fits import check_metadata
+from fitting.errors import InvalidSettings
+from fitting.geometry import chip_origin
+from fitting.requirements import check_metadata
 
 FloatMap = npt.NDArray[np.float32]
 _MAPS = ("dark_map", "variance_map", "flatfield_map")
@@ -187,7 +188,7 @@ def _cropped(
         return None
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uif":
         raise InvalidSettings(name, "must be a two-dimensional array of numbers when frames are localised")
-    y, x = (_origin(metadata, axis) for axis in "YX")
+    x, y = chip_origin(metadata)
     if value.shape == shape and not (y or x):
         return value.astype(np.float32)
     part = value[y : y + shape[0], x : x + shape[1]]
@@ -199,15 +200,3 @@ def _cropped(
         name,
         f"is {value.shape[1]} × {value.shape[0]} px and does not cover frames of {shape[1]} × {shape[0]} px at ({x}, {y})",
     )
-
-
-def _origin(metadata: Mapping[str, object], axis: str) -> int:
-    key, offset = f"Camera.ROIOrigin{axis}", 0
-    if metadata.get(key) is None:
-        key, offset = f"Camera.ROIPos{axis}", 1
-    value = metadata.get(key)
-    if value is None:
-        return 0
-    if not isinstance(value, int | float | np.integer | np.floating) or value - offset < 0:
-        raise InvalidMetadata((key,), f"{key} must be a pixel number, not {value!r}")
-    return int(value) - offset

@@ -3,7 +3,8 @@
 FittingError
 ├── InvalidSettings   a setting that is unknown, of the wrong type or out of range
 ├── InvalidMetadata   metadata keys that are missing or make no sense
-└── InvalidFrames     the pixels themselves: shape, type, missing context
+├── InvalidFrames     the pixels themselves: shape, type, missing context
+└── InvalidCalibration  measurements from which a calibration cannot be made
 
 A fit that does not converge is data, not an error: its row has a result code, and what is unknown is NaN.
 """
@@ -57,3 +58,7 @@ class InvalidMetadata(FittingError):
 
 class InvalidFrames(FittingError):
     """Frames of a shape or type that cannot be localised, or without the context they need."""
+
+
+class InvalidCalibration(FittingError):
+    """Measurements from which a calibration cannot be made: too few, or contradicting each other."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fitting import mle, wls
-from fitting.calibrated import SigmaCurves
+from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
 from fitting.poisson import UNKNOWN
 from fitting.rois import fill_blanks, pack
+
+if TYPE_CHECKING:
+    from fitting.spline import SplinePsf
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -60,6 +63,8 @@ ELLIPTIC_DTYPE = _row_dtype((*_NAMES, "sigma_y_px"))
 """A row of the elliptic model: `sigma_px` is the width along x."""
 ASTIGMATIC_DTYPE = _row_dtype((*_NAMES, "sigma_y_px", "z_nm"))
 """A row of the astigmatic model: the widths and their errors are those that follow from z."""
+SPLINE_DTYPE = _row_dtype((*_NAMES[:-1], "z_nm"))
+"""A row of a measured PSF."""
 
 
 def estimate(
@@ -135,8 +140,8 @@ def fit_rois(
     ----------
     rois : (k, s, s) array
         Photo-electrons, indexed [roi, y, x]; NaN for a pixel that does not count.
-    model : {"gaussian", "elliptic", "astigmatic"}
-        PSF: a Gaussian of one free width, of two along the axes, or of two that depend on z.
+    model : {"gaussian", "elliptic", "astigmatic", "spline"}
+        PSF: a Gaussian of one free width, of two along the axes, or of two that depend on z; or a measured PSF.
     estimator : {"mle", "wls"}
         Maximum likelihood of the pixel-integrated PSF, or least squares as PYME's, for the round Gaussian only.
     variance : array, optional
@@ -147,13 +152,15 @@ def fit_rois(
         Width of the PSF at the start [px]; by default that for which the ROI is a good size. Not for "astigmatic".
     curves : fitting.calibrated.SigmaCurves, pixel_nm : float
         Widths against z, and the pixel size [nm]: for "astigmatic", which needs both.
+    psf : fitting.calibrated.MeasuredPsf
+        For "spline", which needs it; may go with pixel_nm, interpolator and refractive_index_factor of `fitting.spline.spline_psf`.
 
     Returns
     -------
     (k,) structured array
         x_px, y_px [px] from the centre of pixel [0, 0], photons [e⁻], background [e⁻/px], sigma_px [px]; each with its standard error
         (NaN if unknown); log_likelihood, relative to that of a model which equals the data; iterations; status (a ResultCode).
-        "elliptic" adds sigma_y_px, "astigmatic" sigma_y_px and z_nm.
+        "elliptic" adds sigma_y_px, "astigmatic" sigma_y_px and z_nm; "spline" has z_nm and no width.
 
     Raises
     ------
@@ -189,10 +196,18 @@ class _ModelFit(NamedTuple):
             return cls(FIT_DTYPE, partial(_fill_round, estimator, width_px))
         if model == "elliptic":
             return cls(ELLIPTIC_DTYPE, partial(_fill_elliptic, width_px))
-        return cls(ASTIGMATIC_DTYPE, partial(_fill_astigmatic, options["curves"], float(options["pixel_nm"])))
+        if model == "astigmatic":
+            pixel_nm = float(options["pixel_nm"])
+            return cls(ASTIGMATIC_DTYPE, partial(_fill_astigmatic, options["curves"], pixel_nm))
+        return cls(SPLINE_DTYPE, partial(_fill_spline, _splines(**options)))
 
 
-_OPTIONS = {"gaussian": ("sigma_px",), "elliptic": ("sigma_px",), "astigmatic": ("curves", "pixel_nm")}
+_OPTIONS = {
+    "gaussian": ("sigma_px",),
+    "elliptic": ("sigma_px",),
+    "astigmatic": ("curves", "pixel_nm"),
+    "spline": ("psf", "pixel_nm", "interpolator", "refractive_index_factor"),
+}
 
 
 def _options(model: str, estimator: str, options: dict[str, Any]) -> float | None:
@@ -213,6 +228,14 @@ def _options(model: str, estimator: str, options: dict[str, Any]) -> float | Non
     if sigma_px is not None and not 0.1 <= sigma_px <= 50:
         raise InvalidSettings("sigma_px", f"must be from 0.1 to 50 px, not {sigma_px}")
     return sigma_px
+
+
+def _splines(psf: object = None, pixel_nm: float | None = None, **how: Any) -> SplinePsf:
+    from fitting.spline import spline_psf
+
+    if not isinstance(psf, MeasuredPsf):
+        raise InvalidSettings("psf", "needs a MeasuredPsf, an image stack of the PSF")
+    return spline_psf(psf, pixel_nm=psf.pixel_nm if pixel_nm is None else pixel_nm, **how)
 
 
 def _check_curves(curves: object, pixel_nm: object) -> None:
@@ -297,6 +320,16 @@ def _fill_astigmatic(
     ):
         rows[name] = width_nm / pixel_nm
         rows[f"{name}_err"] = abs(slope) / pixel_nm * rows["z_nm_err"]
+    _fill_rest(rows, found.quality, side)
+
+
+def _fill_spline(
+    psf: SplinePsf, data: FloatArray, extra: FloatArray, number: int, side: int, rows: npt.NDArray[np.void]
+) -> None:
+    from fitting.linked import Link, estimate_linked
+
+    found = estimate_linked(psf, Link(), data[None], extra[None], number, side, np.zeros((number, 1, 2)))
+    _fill_named(rows, found, ("x_px", "y_px", "z_nm", "photons", "background"))
     _fill_rest(rows, found.quality, side)
 
 

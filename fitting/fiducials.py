@@ -2,7 +2,7 @@
 
 The frames at -10, 0 and +10, each over its noise and over its median, are multiplied; molecules blink and drop out, markers stay. What
 the band-pass, widened by the marker's radius, leaves of the product is compared with the cube of the threshold. Up to ten
-markers a frame are fitted with the fit of the molecules, in a larger ROI and without a background from other frames.
+markers a frame are fitted with a round Gaussian, in a larger ROI and without a background from other frames.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def find_fiducials(
     settings: Mapping[str, Any],
     camera: Camera,
     origin: tuple[int, int],
+    bounds: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.void]:
-    """Rows of the markers in the chosen frames, positions in the stack.
+    """Rows of the markers in the chosen frames, positions in the stack; whatever the fit of the molecules, those of LatGaussFitFR.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def find_fiducials(
         Must hold the frames ten before and after each chosen one, where the series has them.
     origin : (int, int)
         First pixel (y, x) of the analysed part of the frame [px].
+    bounds : (4,) int64 array
+        top, bottom, left, right of channel 0 [px]: a marker is in every channel, and counts once.
     """
     shape = stack.pixels.shape[1:]
     law = camera.pixel_law(settings["lowpass_sigma"], stack.full_adu, shape)
@@ -51,7 +54,7 @@ def find_fiducials(
     tables = [np.zeros(0, LAT_GAUSS_DTYPE)]
     for t in chosen:
         number = 0
-        for y, x in _markers(ratios.product(t), settings, camera):
+        for y, x in _markers(ratios.product(t), settings, camera, bounds):
             rois.place[number] = t, y, x, 1
             _cut_marker(
                 stack.pixels[t],
@@ -59,6 +62,7 @@ def find_fiducials(
                 settings["estimator"] == "wls",
                 y,
                 x,
+                bounds,
                 side,
                 rois.data,
                 rois.extra,
@@ -108,21 +112,36 @@ class _Ratios:
 
 
 def _markers(
-    product: npt.NDArray[np.float64], settings: Mapping[str, Any], camera: Camera
+    product: npt.NDArray[np.float64],
+    settings: Mapping[str, Any],
+    camera: Camera,
+    bounds: npt.NDArray[np.int64],
 ) -> list[tuple[int, int]]:
     radius_px = 0.5 * settings["fiducial_diameter_nm"] / camera.voxel_x_nm
     low, high = (settings[name] + radius_px for name in ("lowpass_sigma", "highpass_sigma"))
     passed = gaussian_filter(product, low) - gaussian_filter(product, high)
     reach = 2 * int(max(settings["debounce_radius"], radius_px)) + 1
     peaks = (passed == maximum_filter(passed, reach)) & (passed > settings["fiducial_threshold"] ** 3)
-    y, x = np.nonzero(peaks)
+    top, bottom, left, right = bounds
+    y, x = (
+        at + first for at, first in zip(np.nonzero(peaks[top:bottom, left:right]), (top, left), strict=True)
+    )
     brightest = np.lexsort((x, y, -passed[y, x]))[:_MOST]
     return sorted((int(y[k]), int(x[k])) for k in brightest)
 
 
 @kernel
 def _cut_marker(
-    frame: Any, law: Any, weighted: bool, y: int, x: int, side: int, data: Any, extra: Any, index: int
+    frame: Any,
+    law: Any,
+    weighted: bool,
+    y: int,
+    x: int,
+    bounds: Any,
+    side: int,
+    data: Any,
+    extra: Any,
+    index: int,
 ) -> None:
     """Cut a marker's ROI out of its frame, without a background.
 
@@ -139,4 +158,5 @@ def _cut_marker(
         Out: ROI number `index` of these; see `fitting.rois`.
     """
     level = np.zeros((1, 1), np.float32)
-    cut(frame, level, np.float32(0.0), law, False, weighted, y, x, side, data, extra, index)
+    sign = np.ones(2, np.int64)
+    cut(frame, level, np.float32(0.0), law, False, weighted, y, x, sign, bounds, side, data, extra, index)

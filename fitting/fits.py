@@ -11,14 +11,17 @@ import copy
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from fitting import plugins
+from fitting.catalogue import FITS as BUILT_IN
 from fitting.errors import InvalidSettings
-from fitting.localisations import LAT_GAUSS_DTYPE
+from fitting.fit_types import Fit
+from fitting.parsing import parse
 from fitting.requirements import check_metadata, missing_metadata, required_metadata
-from fitting.settings import BY_KEY, BY_NAME, SETTINGS, Setting, parse
+from fitting.schema import json_schema
+from fitting.settings import BY_KEY, BY_NAME, SETTINGS, Setting
 from fitting.windows import (
     FIDUCIAL_REACH,
     analysed_range,
@@ -34,6 +37,7 @@ from fitting.windows import (
 __all__ = [
     "FIDUCIAL_REACH",
     "FITS",
+    "OPTION_KEYS",
     "SETTINGS",
     "Fit",
     "Setting",
@@ -43,61 +47,27 @@ __all__ = [
     "check_metadata",
     "context_range",
     "find",
+    "identity",
     "json_schema",
+    "known_fits",
     "laser_on",
     "missing_metadata",
     "required_metadata",
     "resolve",
+    "row_dtype",
     "window_for",
     "windows_for",
 ]
 
 _WLS_ROI_HALF_SIZE = 5
 
-
-@dataclass(frozen=True)
-class Fit:
-    """One type of fit.
-
-    Attributes
-    ----------
-    name : str
-        PYME's name of it, written into the results.
-    aliases : tuple of str
-        Other names it answers to.
-    title, description : str
-        For a person.
-    dtype : numpy.dtype
-        Layout of a result row.
-    settings : tuple of Setting
-        All settings of an analysis.
-    unused : frozenset of str
-        Settings that this fit does not read: refused in a job, passed over when a file's metadata have them.
-    options : mapping of str to Setting
-        The fit's own settings, inside `options`.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    title: str
-    description: str
-    dtype: np.dtype[np.void]
-    settings: tuple[Setting, ...]
-    unused: frozenset[str]
-    options: tuple[Setting, ...] = ()
-
-
-FITS: dict[str, Fit] = {
-    "LatGaussFitFR": Fit(
-        name="LatGaussFitFR",
-        aliases=("gaussian", "gauss", "2d", "LatGauss", "LatGaussFit"),
-        title="2D Gaussian",
-        description="One round Gaussian of free width for each molecule, on a background.",
-        dtype=LAT_GAUSS_DTYPE,
-        settings=SETTINGS,
-        unused=frozenset({"psf", "interpolator", "shifts"}),
-    )
+FITS: dict[str, Fit] = {fit.name: fit for fit in BUILT_IN}
+"""The fits of the package by name; `known_fits` has those of other packages too."""
+OPTION_KEYS: dict[str, str] = {
+    option.pyme_key: option.name for fit in BUILT_IN for option in fit.options if option.pyme_key
 }
+"""Fits' own settings by the metadata key by which PYME knows them."""
+_TAKEN = frozenset(name.lower() for fit in BUILT_IN for name in (fit.name, *fit.aliases))
 
 
 def find(name: str) -> Fit:
@@ -108,12 +78,39 @@ def find(name: str) -> Fit:
     InvalidSettings
         If there is no such fit; the message lists those there are.
     """
+    found = _named(name, FITS) or _named(name, plugins.installed(_TAKEN).fits)
+    if found is not None:
+        return found
+    known_names = ", ".join(f"{fit.name} ({', '.join(fit.aliases)})" for fit in known_fits().values())
+    broken = "".join(f"; {problem}" for problem in plugins.installed(_TAKEN).problems)
+    raise InvalidSettings(
+        "fit",
+        f"there is no fit {name!r}; there are: {known_names}{broken}. A fit of another package must be installed here and on every worker",
+    )
+
+
+def known_fits() -> dict[str, Fit]:
+    """All fits by name: those of the package, then those of other packages that are installed here."""
+    return {**FITS, **plugins.installed(_TAKEN).fits}
+
+
+def identity(name: str) -> str:
+    """What must be the same on two machines for a fit to give the same rows: its name, and the version of its package if that is not this one."""
+    package = plugins.installed(_TAKEN).packages.get(name) if name not in FITS else None
+    return name if package is None else f"{name} ({package})"
+
+
+def row_dtype(settings: Mapping[str, object]) -> np.dtype[np.void]:
+    """Layout of the rows of an analysis with complete settings."""
+    return find(str(settings["fit"])).layout(settings)
+
+
+def _named(name: str, among: Mapping[str, Fit]) -> Fit | None:
     wanted = name.strip().lower()
-    for fit in FITS.values():
+    for fit in among.values():
         if wanted in {known.lower() for known in (fit.name, *fit.aliases)}:
             return fit
-    known_names = ", ".join(f"{fit.name} ({', '.join(fit.aliases)})" for fit in FITS.values())
-    raise InvalidSettings("fit", f"there is no fit {name!r}; there are: {known_names}")
+    return None
 
 
 def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> dict[str, object]:
@@ -142,30 +139,33 @@ def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> d
     InvalidMetadata
         If the metadata's first data frame is not a frame number.
     """
-    given = _by_name(analysis)
+    given = _by_name(_with_options(analysis))
     fit = find(str(_value(BY_NAME["fit"], given, metadata)))
     settings = {setting.name: _value(setting, given, metadata, fit) for setting in SETTINGS}
     settings["fit"] = fit.name
-    settings["options"] = _resolve_options(fit, settings["options"])
+    settings["options"] = _resolve_options(fit, settings["options"], metadata)
     if settings["start_at"] == "auto":
         settings["start_at"] = first_data_frame(metadata)
     if settings["roi_half_size"] is None:
-        settings["roi_half_size"] = _default_roi_half_size(settings, metadata)
+        settings["roi_half_size"] = _default_roi_half_size(fit, settings, metadata)
     _check_consistency(settings)
+    _check_fit(fit, settings)
     return settings
 
 
-def json_schema(fit: Fit) -> dict[str, object]:
-    """Describe the settings of a fit as a JSON schema (draft 2020-12)."""
-    properties = {setting.name: _property(setting) for setting in fit.settings}
-    properties["fit"]["default"] = fit.name
-    properties["options"] |= _object_schema({option.name: _property(option) for option in fit.options})
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": fit.title,
-        "description": fit.description,
-        **_object_schema(properties),
-    }
+def _with_options(analysis: Mapping[str, object]) -> dict[str, object]:
+    """Move what is given by the PYME key of a fit's own setting into `options`."""
+    options = analysis.get("options")
+    by_key = {OPTION_KEYS[key]: value for key, value in analysis.items() if key in OPTION_KEYS}
+    rest = {key: value for key, value in analysis.items() if key not in OPTION_KEYS}
+    if not by_key:
+        return rest
+    if options is not None and not isinstance(options, Mapping):
+        return rest  # refused where all values are
+    twice = by_key.keys() & (options or {}).keys()
+    if twice:
+        raise InvalidSettings(f"options.{min(twice)}", "given twice, as an option and by its PYME key")
+    return rest | {"options": {**(options or {}), **by_key}}
 
 
 def _by_name(analysis: Mapping[str, object]) -> dict[str, object]:
@@ -195,9 +195,10 @@ def _unknown(key: str) -> str:
 
 
 def _same(one: object, other: object) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return one is other
-    return one == other
+    plain = (type(None), bool, int, float, str, list, dict)
+    if isinstance(one, plain) and isinstance(other, plain):
+        return one == other
+    return one is other
 
 
 def _value(
@@ -205,32 +206,45 @@ def _value(
 ) -> object:
     unused = fit is not None and setting.name in fit.unused
     if setting.name in given:
-        if fit is not None and unused and given[setting.name] is not None:
+        if fit is not None and unused and not _same(given[setting.name], setting.default):
             raise InvalidSettings(setting.name, f"{fit.name} does not use it")
         return given[setting.name]
     if setting.pyme_key is not None and not unused and metadata.get(setting.pyme_key) is not None:
         return parse(setting, metadata[setting.pyme_key], given_as=f"{setting.pyme_key} in the metadata")
-    return copy.copy(setting.default)
+    return copy.copy(setting.default if fit is None else fit.default_of(setting))
 
 
-def _resolve_options(fit: Fit, given: object) -> dict[str, object]:
+def _resolve_options(fit: Fit, given: object, metadata: Mapping[str, object]) -> dict[str, object]:
     options = dict(given) if isinstance(given, Mapping) else {}
     known = {option.name: option for option in fit.options}
     for name in options:
         if name not in known:
             has = f"its options are {', '.join(known)}" if known else "it has none"
             raise InvalidSettings(f"options.{name}", f"{fit.name} has no such option; {has}")
-    return {name: parse(option, options.get(name, option.default)) for name, option in known.items()}
+    return {name: _option(option, options, metadata) for name, option in known.items()}
 
 
-def _default_roi_half_size(settings: Mapping[str, object], metadata: Mapping[str, object]) -> int | None:
+def _option(option: Setting, given: Mapping[str, object], metadata: Mapping[str, object]) -> object:
+    if option.name not in given:
+        if option.pyme_key is None or metadata.get(option.pyme_key) is None:
+            return copy.copy(option.default)
+        return parse(option, metadata[option.pyme_key], given_as=f"{option.pyme_key} in the metadata")
+    try:
+        return parse(option, given[option.name])
+    except InvalidSettings as error:
+        raise InvalidSettings(f"options.{option.name}", error.reason) from None
+
+
+def _default_roi_half_size(
+    fit: Fit, settings: Mapping[str, object], metadata: Mapping[str, object]
+) -> int | None:
     if settings["estimator"] == "wls":
         return _WLS_ROI_HALF_SIZE
     sigma_nm = settings["psf_sigma_nm"]
     pixel_nm = _pixel_nm(metadata)
     if pixel_nm is None or not isinstance(sigma_nm, float):
         return None
-    half_size = max(3, round(2.3 * sigma_nm / pixel_nm))
+    half_size = max(3, round(fit.roi_widths * sigma_nm / pixel_nm))
     limit = BY_NAME["roi_half_size"].maximum
     if limit is not None and half_size > limit:
         raise InvalidSettings(
@@ -257,49 +271,11 @@ def _check_consistency(settings: Mapping[str, object]) -> None:
         raise InvalidSettings("stop_at", f"frame {stop} is not after start_at, frame {start}")
 
 
-_JSON_TYPES: dict[str, dict[str, object]] = {
-    "fit": {"type": "string"},
-    "number": {"type": "number"},
-    "integer": {"type": "integer"},
-    "boolean": {"type": "boolean"},
-    "choice": {"type": "string"},
-    "text": {"type": "string"},
-    "start": {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}]},
-    "window": {
-        "anyOf": [
-            {"type": "string", "pattern": r"^\s*[+-]?\d+\s*:\s*[+-]?\d+\s*$"},
-            {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-        ]
-    },
-    "fraction": {"type": "number"},
-    "box": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 4, "maxItems": 4},
-    "map": {"type": "string"},
-    "options": {"type": "object"},
-}
-_WITH_RANGE = ("number", "integer", "fraction")
-
-
-def _property(setting: Setting) -> dict[str, object]:
-    schema = copy.deepcopy(_JSON_TYPES[setting.type])
-    if setting.type in _WITH_RANGE:
-        limits = {"minimum": setting.minimum, "maximum": setting.maximum}
-        schema |= {name: limit for name, limit in limits.items() if limit is not None}
-    if setting.choices:
-        schema["enum"] = list(setting.choices)
-    if setting.nullable:
-        schema = {"anyOf": [*_alternatives(schema), {"type": "null"}]}
-    schema |= {"default": copy.copy(setting.default), "description": setting.description}
-    if setting.unit:
-        schema["x-unit"] = setting.unit
-    if setting.pyme_key:
-        schema["x-pyme-key"] = setting.pyme_key
-    return schema
-
-
-def _alternatives(schema: dict[str, object]) -> list[object]:
-    several = schema.get("anyOf")
-    return several if isinstance(several, list) else [schema]
-
-
-def _object_schema(properties: Mapping[str, object]) -> dict[str, object]:
-    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
+def _check_fit(fit: Fit, settings: Mapping[str, object]) -> None:
+    for name in fit.needs:
+        if settings[name] is None:
+            raise InvalidSettings(name, f"{fit.name} needs it")
+    if settings["estimator"] not in fit.estimators:
+        has = " and ".join(fit.estimators)
+        raise InvalidSettings("estimator", f"{fit.name} cannot use {settings['estimator']}; it has {has}")
+    fit.check_settings(settings)

@@ -67,6 +67,11 @@ class GaussianPsf(NamedTuple):
     free_width: bool = True
 
     @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
+
+    @property
     def shape_names(self) -> tuple[str, ...]:
         """The width, where it is free."""
         return ("s",) if self.free_width else ()
@@ -82,6 +87,11 @@ class EllipticPsf(NamedTuple):
 
     width_px: float
     aspect: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
 
     @property
     def shape_names(self) -> tuple[str, ...]:
@@ -123,6 +133,11 @@ class AstigmaticPsf(NamedTuple):
             np.asarray(curves.sigma_y_nm, np.float64) / pixel_nm,
             aspect,
         )
+
+    @property
+    def channels(self) -> int:
+        """One, for all."""
+        return 1
 
     @property
     def shape_names(self) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 LANES = 16
 """Lanes in one value: a full register of AVX-512, two of AVX2, four of NEON."""
 
-_FLAGS = ("contract",)
+FLAGS = ("contract",)
+"""What the compiler may do with sums and products."""
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(_FLOAT, LANES)
@@ -128,29 +129,31 @@ def _compare(condition: str) -> Callable[[Any, Any, Any], Any]:
     return lambda builder, left, right: builder.fcmp_ordered(condition, left, right)
 
 
-_define_binary(operator.add, lanes_type, lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
-_define_binary(operator.sub, lanes_type, lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS))
-_define_binary(operator.mul, lanes_type, lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS))
-_define_binary(operator.truediv, lanes_type, lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
+_define_binary(operator.add, lanes_type, lambda builder, a, b: builder.fadd(a, b, flags=FLAGS))
+_define_binary(operator.sub, lanes_type, lambda builder, a, b: builder.fsub(a, b, flags=FLAGS))
+_define_binary(operator.mul, lanes_type, lambda builder, a, b: builder.fmul(a, b, flags=FLAGS))
+_define_binary(operator.truediv, lanes_type, lambda builder, a, b: builder.fdiv(a, b, flags=FLAGS))
 _define_binary(operator.lt, mask_type, _compare("<"))
 _define_binary(operator.le, mask_type, _compare("<="))
 _define_binary(operator.gt, mask_type, _compare(">"))
 _define_binary(operator.ge, mask_type, _compare(">="))
 _define_mask_operator(operator.and_, lambda builder, a, b: builder.and_(a, b))
 _define_mask_operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
-_define_unary(operator.neg, lanes_type, lambda builder, a: builder.fneg(a, flags=_FLAGS))
+_define_unary(operator.neg, lanes_type, lambda builder, a: builder.fneg(a, flags=FLAGS))
 _define_unary(operator.invert, mask_type, lambda builder, a: builder.not_(a))
 
 
-def _address(
+def address_of(
     context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any, count: int
 ) -> Any:
+    """The place of `count` elements of an array, for LLVM."""
     data = context.make_array(array_type)(context, builder, array).data
     place = builder.gep(data, [offset])
     return builder.bitcast(place, ir.VectorType(element, count).as_pointer())
 
 
-def _flat(kind: Any, *dtypes: Any) -> bool:
+def is_flat(kind: Any, *dtypes: Any) -> bool:
+    """Whether a numba type is a flat array of one of the types."""
     return isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C" and kind.dtype in dtypes
 
 
@@ -158,11 +161,11 @@ def _flat(kind: Any, *dtypes: Any) -> bool:
 def load(typing: Any, array: Any, offset: Any) -> Any:
     """``array[offset : offset + 16]`` of a flat float32 array, unchecked."""
     del typing, offset
-    if not _flat(array, types.float32):
+    if not is_flat(array, types.float32):
         return None
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = _address(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
+        place = address_of(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
         return builder.load(place, align=4)
 
     return lanes_type(array, types.intp), emit
@@ -182,12 +185,12 @@ _ELEMENTS = {types.float32: (_FLOAT, 4), types.uint16: (ir.IntType(16), 2), type
 def load_numbers(typing: Any, array: Any, offset: Any) -> Any:
     """``array[offset : offset + 16]`` of a flat float32, uint16 or int32 array as float32, unchecked."""
     del typing, offset
-    if not _flat(array, *_ELEMENTS):
+    if not is_flat(array, *_ELEMENTS):
         return None
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         element, align = _ELEMENTS[sig.args[0].dtype]
-        place = _address(context, builder, sig.args[0], args[0], args[1], element, LANES)
+        place = address_of(context, builder, sig.args[0], args[0], args[1], element, LANES)
         return _as_floats(builder, sig.args[0].dtype, builder.load(place, align=align))
 
     return lanes_type(array, types.intp), emit
@@ -197,7 +200,7 @@ def load_numbers(typing: Any, array: Any, offset: Any) -> Any:
 def slide_sum(typing: Any, total: Any, coming: Any, leaving: Any, offset: Any) -> Any:
     """``total[offset : offset + 16] += coming[…] - leaving[…]``, exact for integers; gives what is then in `total`, as float32."""
     del typing, offset
-    if not (_flat(total, types.int32, types.float32) and _flat(coming, *_ELEMENTS) and leaving == coming):
+    if not (is_flat(total, types.int32, types.float32) and is_flat(coming, *_ELEMENTS) and leaving == coming):
         return None
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -205,7 +208,7 @@ def slide_sum(typing: Any, total: Any, coming: Any, leaving: Any, offset: Any) -
         places, values = [], []
         for kind, array in zip(sig.args[:3], args[:3], strict=True):
             element, align = _ELEMENTS[kind.dtype]
-            places.append(_address(context, builder, kind, array, args[3], element, LANES))
+            places.append(address_of(context, builder, kind, array, args[3], element, LANES))
             value = builder.load(places[-1], align=align)
             if not whole:
                 value = _as_floats(builder, kind.dtype, value)
@@ -226,7 +229,7 @@ def slide_sum(typing: Any, total: Any, coming: Any, leaving: Any, offset: Any) -
 def gather(typing: Any, array: Any, offset: Any, index: Any) -> Any:
     """``array[offset + index]`` of a flat float32 array, unchecked; `index` is lanes of whole numbers, one for each lane."""
     del typing, offset
-    if not _flat(array, types.float32) or not isinstance(index, LanesType):
+    if not is_flat(array, types.float32) or not isinstance(index, LanesType):
         return None
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -246,11 +249,11 @@ def gather(typing: Any, array: Any, offset: Any, index: Any) -> Any:
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """``array[offset : offset + 16] = value`` of a flat float32 array, unchecked."""
     del typing, offset
-    if not _flat(array, types.float32):
+    if not is_flat(array, types.float32):
         return None
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = _address(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
+        place = address_of(context, builder, sig.args[0], args[0], args[1], _FLOAT, LANES)
         builder.store(args[2], place, align=4)
         return context.get_dummy_value()
 

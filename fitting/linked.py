@@ -121,6 +121,7 @@ def estimate_linked(
     InvalidFrames
         If the arrays have not the shapes that follow from it.
     """
+    _check_channels(psf, link)
     names = parameter_names(psf, link)
     size = len(names)
     offsets = _offsets(psf, link)
@@ -168,6 +169,13 @@ def _ratios(link: Link) -> tuple[float, ...] | None:
     if len(ratios) != link.channels or not (min(ratios) >= 0 and abs(sum(ratios) - 1) < 1e-3):
         raise InvalidSettings("ratios", f"must be {link.channels} shares of all photons, one in sum")
     return ratios
+
+
+def _check_channels(psf: Psf, link: Link) -> None:
+    if psf.channels not in (1, link.channels):
+        raise InvalidSettings(
+            "psf", f"holds {psf.channels} channels side by side, but the fit has {link.channels}"
+        )
 
 
 def _offsets(psf: Psf, link: Link) -> FloatArray:

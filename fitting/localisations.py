@@ -34,7 +34,8 @@ class ResultCode(IntEnum):
 
 _PARAMETERS = ("A", "x0", "y0", "sigma", "background", "bx", "by")
 _PARAMETER_GROUP = np.dtype([(name, "<f4") for name in _PARAMETERS])
-_SLICE = np.dtype([("start", "<i4"), ("stop", "<i4"), ("step", "<i4")])
+SLICE_DTYPE: np.dtype[np.void] = np.dtype([("start", "<i4"), ("stop", "<i4"), ("step", "<i4")])
+"""The pixels [start, stop) of the frame that a fit used along an axis."""
 
 LAT_GAUSS_DTYPE: np.dtype[np.void] = np.dtype(
     [
@@ -42,7 +43,7 @@ LAT_GAUSS_DTYPE: np.dtype[np.void] = np.dtype(
         ("fitResults", _PARAMETER_GROUP),
         ("fitError", _PARAMETER_GROUP),
         ("resultCode", "<i4"),
-        ("slicesUsed", np.dtype([("x", _SLICE), ("y", _SLICE), ("z", _SLICE)])),
+        ("slicesUsed", np.dtype([("x", SLICE_DTYPE), ("y", SLICE_DTYPE), ("z", SLICE_DTYPE)])),
         ("subtractedBackground", "<f4"),
         ("nchi2", "<f4"),
     ]

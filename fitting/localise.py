@@ -18,17 +18,18 @@ import numpy.typing as npt
 from fitting import fits
 from fitting.background import mean_level, percentile_level
 from fitting.bandpass import make_workspace
+from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
+from fitting.channels import LEAST_RADIUS_PX, Channels, arrange, whole_frame
 from fitting.errors import InvalidSettings
-from fitting.estimators import estimate
 from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
+from fitting.fit_types import Fit
 from fitting.frames import Range, Stack, check_frames, make_stack
+from fitting.geometry import chip_origin, rectangles
 from fitting.localisations import CANDIDATE_DTYPE, LAT_GAUSS_DTYPE, FrameStatus
-from fitting.neighbours import fit_with_neighbours
 from fitting.rois import RoiBuffer
-from fitting.rows import make_rows
 from fitting.scan import Peaks, Plan, Sink, scan
 
 Rows = npt.NDArray[np.void]
@@ -88,7 +89,7 @@ def analyse(
     frames : (n, h, w) array
         Raw frames [ADU]; uint8, uint16 or float32, NaN for a pixel without value. Other types are converted.
     analysis : mapping
-        Settings, complete or not; maps are arrays here.
+        Settings, complete or not; maps are arrays here, and calibrations objects (`fitting.calibrated`, `fitting.shift_field`).
     metadata : mapping
         Metadata of the series, by PYME's keys.
     first_frame : int
@@ -116,7 +117,9 @@ def analyse(
     camera = Camera.from_metadata(metadata, settings, frames.shape[1:])
     task = (first_frame, first_frame + len(frames))
     series = series or _handed_over(task, context)
-    box = _box(settings["roi"], frames.shape[1:])
+    fit = fits.find(str(settings["fit"]))
+    part = _box(settings["roi"], frames.shape[1:])
+    box = part if fit.channels == 1 else None  # the other channels of a part lie outside of it
     needed = fits.context_range(settings, metadata, series, *task)
     stack = make_stack(frames, first_frame, context, needed, missing, box)
     status = _frame_status(stack, task, fits.analysed_range(settings, metadata, series[1]))
@@ -125,11 +128,30 @@ def analyse(
     origin = (box[1], box[0]) if box else (0, 0)
     windows = _windows(stack, settings, metadata, series)
     chosen = np.flatnonzero(status == FrameStatus.LOCALISED) + task[0] - stack.first
-    rows, candidates = _Localiser(stack, windows, settings, camera, origin).run(chosen)
+    channels, calibrations = _channels(fit, settings, metadata, stack.pixels.shape[1:], camera, part)
+    localiser = _Localiser(stack, windows, settings, camera, origin, (fit, channels, calibrations))
+    rows, candidates = localiser.run(chosen)
     fiducials = np.zeros(0, LAT_GAUSS_DTYPE)
     if settings["track_fiducials"]:
-        fiducials = find_fiducials(stack, chosen, settings, camera, origin)
+        fiducials = find_fiducials(stack, chosen, settings, camera, origin, channels.bounds[0])
     return Analysis(rows, fiducials, candidates, status)
+
+
+def _channels(
+    fit: Fit,
+    settings: Mapping[str, Any],
+    metadata: Mapping[str, object],
+    shape: tuple[int, int],
+    camera: Camera,
+    part: tuple[int, int, int, int] | None,
+) -> tuple[Channels, Calibrations]:
+    """Where the channels lie, and what was measured beforehand."""
+    if fit.channels == 1:
+        return whole_frame(shape), Calibrations.from_settings(settings, 1)
+    places = rectangles(fit, settings, metadata, shape)
+    calibrations = Calibrations.from_settings(settings, len(places))
+    pixel_nm = camera.voxel_x_nm, camera.voxel_y_nm
+    return arrange(places, calibrations.shifts, shape, chip_origin(metadata), pixel_nm, part), calibrations
 
 
 def _handed_over(task: Range, context: tuple[int, npt.NDArray[Any]] | None) -> Range:
@@ -179,6 +201,7 @@ class _Localiser:
         settings: Mapping[str, Any],
         camera: Camera,
         origin: tuple[int, int],
+        kind: tuple[Fit, Channels, Calibrations],
     ) -> None:
         self._stack, self._windows, self._settings, self._camera, self._origin = (
             stack,
@@ -187,6 +210,10 @@ class _Localiser:
             camera,
             origin,
         )
+        fit, self._channels, self._calibrations = kind
+        self._run_fit, self._dtype = fit.load(), fit.layout(settings)
+        least_radius = _SMALLEST_RADIUS if self._channels.number == 1 else LEAST_RADIUS_PX
+        weighted = settings["estimator"] == "wls"
         self._shape = height, width = stack.pixels.shape[1:]
         self._width_px = settings["psf_sigma_nm"] / camera.voxel_x_nm
         self._law = camera.pixel_law(settings["lowpass_sigma"], stack.full_adu, self._shape)
@@ -194,11 +221,13 @@ class _Localiser:
         self._work = make_workspace(width, self._filters)
         self._plan = Plan(
             least_snr=np.float32(settings["threshold"]),
-            radius=np.float32(max(settings["debounce_radius"], _SMALLEST_RADIUS)),
+            radius=np.float32(max(settings["debounce_radius"], least_radius)),
             least_neighbour=np.float32(sharpest_neighbour(self._width_px)),
             side=2 * settings["roi_half_size"] + 1,
             subtract=settings["subtract_background"],
-            weighted=settings["estimator"] == "wls",
+            weighted=weighted,
+            neighbours=fit.neighbours and not weighted,
+            channels=self._channels,
         )
         most = height * width // 4 + height + width + 1
         self._peaks = Peaks(
@@ -220,7 +249,7 @@ class _Localiser:
                     self._fit()
                 first = reached
         self._fit()
-        rows = joined(self._rows, LAT_GAUSS_DTYPE)
+        rows = joined(self._rows, self._dtype)
         return in_order(rows), joined(self._candidates, CANDIDATE_DTYPE)
 
     def _uses_sums(self) -> bool:
@@ -261,10 +290,10 @@ class _Localiser:
         return reached
 
     def _make_room(self, capacity: int) -> None:
-        self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side)
+        self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side, self._channels.number)
         capacity *= 4
         self._sink = Sink(
-            rois.data, rois.extra, rois.place, rois.level,
+            rois.data, rois.extra, rois.place, rois.level, rois.middles, rois.shifts,
             np.empty(capacity, np.int32), np.empty((capacity, 3), np.float32), np.empty(capacity, np.uint8), np.zeros(2, np.int64),
         )  # fmt: skip
         self._sums = np.zeros(self._shape, np.int32)
@@ -272,13 +301,16 @@ class _Localiser:
 
     def _fit(self) -> None:
         number, candidates = self._sink.count
-        rois, camera, estimator = self._rois, self._camera, self._settings["estimator"]
-        aspect = camera.voxel_x_nm / camera.voxel_y_nm
-        found = estimate(estimator, rois.data, rois.extra, number, rois.side, self._width_px, aspect)
-        if estimator == "mle":
-            fit_with_neighbours(found, rois, number, self._width_px, aspect, camera.noise_factor**2)
-        rows = make_rows(found, estimator, rois, camera, self._shape, self._origin, self._stack.first)
-        self._rows.append(rows.take(np.flatnonzero(rois.place[:number, 3])))
+        batch = Batch(
+            self._rois, int(number), self._settings, self._camera, self._calibrations, self._dtype, self._shape, self._origin,
+            self._stack.first, self._channels,
+        )  # fmt: skip
+        rows = self._run_fit(batch)
+        if rows.dtype != self._dtype:
+            raise InvalidSettings(
+                "fit", f"{self._settings['fit']} gave rows of another layout than it declares"
+            )
+        self._rows.append(rows)
         table = np.zeros(candidates, CANDIDATE_DTYPE)
         table["frame"] = self._sink.frame[:candidates] + self._stack.first
         table["y_px"] = self._sink.values[:candidates, 0] + self._origin[0]
@@ -291,15 +323,14 @@ class _Localiser:
 
 def joined(tables: list[Rows], dtype: np.dtype[np.void]) -> Rows:
     """Tables of one layout as one; rows are copied whole, not field by field."""
-    whole = np.concatenate(
-        [np.zeros(0, f"V{dtype.itemsize}"), *(rows.view(f"V{dtype.itemsize}") for rows in tables)]
-    )
+    bare = f"V{dtype.itemsize}"
+    whole = np.concatenate([np.zeros(0, bare), *(np.ascontiguousarray(rows).view(bare) for rows in tables)])
     return whole.view(dtype)
 
 
 def in_order(rows: Rows) -> Rows:
     """Rows by frame, then y, then x; they come nearly so, and a stable sort of one key each is quick then."""
-    y = np.ascontiguousarray(rows["fitResults"]["y0"]).view(np.int32)
+    y = np.ascontiguousarray(rows["fitResults"]["y0"], np.float32).view(np.int32)
     rising = np.where(y < 0, ~(y & 0x7FFFFFFF), y)  # floats as integers of the same order
     key = rows["tIndex"].astype(np.int64) << 32 | (rising.astype(np.int64) + 2**31)
     order = np.argsort(key, kind="stable")

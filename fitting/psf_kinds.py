@@ -7,7 +7,7 @@ no kind pays for another::
     @provides(equations, MyPsf)
     def _my_equations(psf, views, channel, first, local, gradient, fisher, work): ...
 
-In Python its public face needs two attributes: `shape_names`, the names of its shape parameters (``("z",)``), and `for_kernel()`, which gives the
+In Python its public face needs three attributes: `shape_names`, the names of its shape parameters (``("z",)``), `channels`, usually 1, and `for_kernel()`, which gives the
 NamedTuple for the kernel (itself, if it likes). Its module must have been imported before the kernel is compiled, which is so for whoever holds one.
 
 The functions must not allocate: what they need is in `work`, a flat float32 array of `scratch` numbers, the same one in every call (slices of it are free).
@@ -51,6 +51,11 @@ class Psf(Protocol):
     @property
     def shape_names(self) -> tuple[str, ...]:
         """Names of the shape parameters."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Of how many channels the PSF is known, each by itself; one serves all."""
         ...
 
     def for_kernel(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Regions cut out for fitting, sixteen side by side.
+"""Regions cut out for fitting, sixteen side by side; a molecule has one in each channel.
 
 A buffer holds two numbers for each pixel of each ROI, indexed [block, y, x, lane]: what the estimators need of the camera is
 all in them. For maximum likelihood: photo-electrons + variance, and background + variance. For least squares: corrected
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.candidates import at_row
+from fitting.channels import shift_px
 from fitting.kernel import borrower, kernel
 from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
 from fitting.poisson import UNKNOWN
@@ -23,15 +24,19 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RoiBuffer:
-    """Room for `capacity` ROIs of a side.
+    """Room for `capacity` ROIs of a side in each of C channels; those of channel c come after those of the channels before it.
 
     Attributes
     ----------
-    data, extra : (capacity side²,) float32 arrays
+    data, extra : (C capacity side²,) float32 arrays
     place : (capacity, 4) int32 array
-        Frame, y, x of the middle pixel; 1 where the fit becomes a row, 0 where it only serves those of its neighbours.
-    level : (capacity,) float32 array
+        Frame, y, x of the middle pixel in channel 0; 1 where the fit becomes a row, 0 where it only serves those of its neighbours.
+    level : (C capacity,) float32 array
         Mean background of the ROI [ADU].
+    middles : (capacity, C, 2) int32 array
+        y, x of the middle pixel in each channel [px of the frame].
+    shifts : (capacity, C, 2) float32 array
+        dx, dy: a molecule at (x, y) from the middle of channel 0's ROI is at (x + dx, y + dy) from that of the channel's [px].
     """
 
     side: int
@@ -40,38 +45,91 @@ class RoiBuffer:
     extra: FloatArray
     place: npt.NDArray[np.int32]
     level: FloatArray
+    middles: npt.NDArray[np.int32]
+    shifts: FloatArray
 
     @classmethod
-    def with_room(cls, capacity: int, side: int) -> RoiBuffer:
-        """Room for at least `capacity` ROIs."""
+    def with_room(cls, capacity: int, side: int, channels: int = 1) -> RoiBuffer:
+        """Room for at least `capacity` ROIs in each channel."""
         capacity = -(-capacity // LANES) * LANES
-        pixels = capacity * side * side
+        pixels = channels * capacity * side * side
         return cls(
             side,
             capacity,
             np.empty(pixels, np.float32),
             np.empty(pixels, np.float32),
             np.empty((capacity, 4), np.int32),
-            np.empty(capacity, np.float32),
+            np.empty(channels * capacity, np.float32),
+            np.empty((capacity, channels, 2), np.int32),
+            np.empty((capacity, channels, 2), np.float32),
         )
+
+
+@borrower
+def put_rois(
+    frame: Any,
+    level: Any,
+    per_frame: Any,
+    law: Any,
+    plan: Any,
+    sink: Any,
+    t: int,
+    at_y: Any,
+    at_x: Any,
+    index: int,
+) -> None:
+    """Write the ROIs of the molecule at (at_y, at_x) [px] of channel 0, one a channel, as number `index`."""
+    channels = plan.channels
+    y, x = round(at_y), round(at_x)
+    sink.place[index, 0], sink.place[index, 1], sink.place[index, 2] = t, y, x
+    for c in range(channels.number):
+        dy, dx = shift_px(channels, c, at_y, at_x)
+        near_y, near_x = round(y - dy), round(x - dx)
+        sink.shifts[index, c, 0] = np.float32(x - dx - near_x)
+        sink.shifts[index, c, 1] = np.float32(y - dy - near_y)
+        own_y = channels.start[c, 0] + channels.sign[c, 0] * near_y
+        own_x = channels.start[c, 1] + channels.sign[c, 1] * near_x
+        sink.middles[index, c, 0], sink.middles[index, c, 1] = own_y, own_x
+        number = c * sink.place.shape[0] + index
+        sink.level[number] = cut(
+            frame, level, per_frame, law, plan.subtract, plan.weighted, own_y, own_x, channels.sign[c], channels.bounds[c],
+            plan.side, sink.data, sink.extra, number,
+        )  # fmt: skip
 
 
 @borrower
 def cut(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
-    y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
+    y0: int, x0: int, sign: Any, bounds: Any, side: int, data: Any, extra: Any, index: int,
 ) -> Any:  # fmt: skip
-    """Write the ROI around (y0, x0) as number `index`; gives its mean background [ADU]."""
-    height, width = frame.shape
+    """Write the ROI around (y0, x0) as number `index`; gives its mean background [ADU].
+
+    Parameters
+    ----------
+    sign : (2,) array
+        1, or -1 where rows or columns of the ROI run against those of the frame.
+    bounds : (4,) array
+        top, bottom, left, right: pixels outside are unknown.
+    """
     half = side // 2
-    whole_lines = side <= LANES and x0 >= half and x0 - half + LANES <= width
-    if whole_lines and y0 >= half and y0 + half < height:
-        return _cut_inside(frame, level, per_frame, law, subtract, weighted, y0, x0, side, data, extra, index)
+    whole_lines = side <= LANES and sign[1] > 0 and x0 - half + LANES <= frame.shape[1]
+    if (
+        whole_lines
+        and bounds[0] <= y0 - half
+        and y0 + half < bounds[1]
+        and bounds[2] <= x0 - half
+        and x0 + half < bounds[3]
+    ):
+        return _cut_inside(
+            frame, level, per_frame, law, subtract, weighted, y0, x0, sign[0], side, data, extra, index
+        )
     total, number = np.float32(0.0), np.float32(0.0)
     to = index // LANES * side * side * LANES + index % LANES
-    for y in range(y0 - side // 2, y0 + side // 2 + 1):
-        for x in range(x0 - side // 2, x0 + side // 2 + 1):
-            inside = 0 <= y < height and 0 <= x < width
+    for row in range(-half, half + 1):
+        y = y0 + sign[0] * row
+        for column in range(-half, half + 1):
+            x = x0 + sign[1] * column
+            inside = bounds[0] <= y < bounds[1] and bounds[2] <= x < bounds[3]
             if inside and _is_known(frame[y, x], law, y, x):
                 b = background(level, per_frame, law, y, x)
                 total += b
@@ -98,9 +156,9 @@ def cut(
 @borrower
 def _cut_inside(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
-    y0: int, x0: int, side: int, data: Any, extra: Any, index: int,
+    y0: int, x0: int, down: int, side: int, data: Any, extra: Any, index: int,
 ) -> Any:  # fmt: skip
-    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time."""
+    """`cut` where sixteen pixels from the left of each line on lie in the frame: a line at a time, `down` 1 or -1 from one to the next."""
     half = side // 2
     x = x0 - half
     to = index // LANES * side * side * LANES + index % LANES
@@ -110,7 +168,8 @@ def _cut_inside(
         law.flat,
         law.variance,
     )  # once: each look-up in a tuple counts references
-    for y in range(y0 - half, y0 + half + 1):
+    for row in range(-half, half + 1):
+        y = y0 + down * row
         raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)
         dark, flat = load(darks[at_row(darks, y)], x), load(flats[at_row(flats, y)], x)
         known = (absolute(raw) < law.full) & (v < 1e12)

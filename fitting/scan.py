@@ -12,14 +12,16 @@ import numpy as np
 
 from fitting.background import move_window, slides
 from fitting.candidates import KEPT, UNDECIDED, debounce
+from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
 from fitting.kernel import borrowing_kernel
-from fitting.rois import cut
+from fitting.rois import put_rois
 
 
 class Plan(NamedTuple):
     """What is looked for: threshold on R/σ, debounce radius [px], `sharpest_neighbour`, side of a ROI [px]; whether ROIs have their
-    background subtracted (or in the model), and whether they are for weighted least squares.
+    background subtracted (or in the model), whether they are for weighted least squares, and whether what is not kept has ROIs too, as a
+    neighbour of what is; where the channels lie.
     """
 
     least_snr: Any
@@ -28,6 +30,8 @@ class Plan(NamedTuple):
     side: int
     subtract: bool
     weighted: bool
+    neighbours: bool
+    channels: Any
 
 
 class Peaks(NamedTuple):
@@ -41,7 +45,7 @@ class Peaks(NamedTuple):
 class Sink(NamedTuple):
     """Where ROIs and candidates go, and how many there are.
 
-    data, extra, place, level: see `fitting.rois.RoiBuffer`; frame (c,) int32, values (c, 3) float32 y, x, R/σ and fitted (c,) uint8 of the
+    data, extra, place, level, middles, shifts: see `fitting.rois.RoiBuffer`; frame (c,) int32, values (c, 3) float32 y, x, R/σ and fitted (c,) uint8 of the
     candidates; count (2,) int64: ROIs, candidates.
     """
 
@@ -49,6 +53,8 @@ class Sink(NamedTuple):
     extra: Any
     place: Any
     level: Any
+    middles: Any
+    shifts: Any
     frame: Any
     values: Any
     fitted: Any
@@ -97,11 +103,12 @@ def scan(
                 frame, level, per_frame, moves, stack[coming], stack[leaving], law, filters, work,
                 plan.least_snr, plan.least_neighbour, peaks.place, peaks.values,
             )  # fmt: skip
+            found = to_first_channel(plan.channels, peaks, found)
             peaks.state[:found] = UNDECIDED
             debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
         work.pending[0] = -1
         rois, candidates = sink.count[0], sink.count[1]
-        if rois + found > sink.level.shape[0] or candidates + found > sink.frame.shape[0]:
+        if rois + found > sink.place.shape[0] or candidates + found > sink.frame.shape[0]:
             work.pending[0], work.pending[1] = t, found
             return t
         for i in range(found):
@@ -111,24 +118,10 @@ def scan(
             sink.values[candidates + i, 1] = peaks.values[i, 1]
             sink.values[candidates + i, 2] = peaks.values[i, 3]
             sink.fitted[candidates + i] = 1 if kept else 0
-            if kept or not plan.weighted:  # what is not kept may be a neighbour of what is
+            if kept or plan.neighbours:
+                y, x = peaks.values[i, 0], peaks.values[i, 1]
+                put_rois(frame, level, per_frame, law, plan, sink, t, y, x, rois)
                 sink.place[rois, 3] = 1 if kept else 0
-                y, x = round(peaks.values[i, 0]), round(peaks.values[i, 1])
-                sink.place[rois, 0], sink.place[rois, 1], sink.place[rois, 2] = t, y, x
-                sink.level[rois] = cut(
-                    frame,
-                    level,
-                    per_frame,
-                    law,
-                    plan.subtract,
-                    plan.weighted,
-                    y,
-                    x,
-                    plan.side,
-                    sink.data,
-                    sink.extra,
-                    rois,
-                )
                 rois += 1
         sink.count[0], sink.count[1] = rois, candidates + found
     return last

@@ -189,19 +189,21 @@ def columns_of(rows: npt.NDArray[np.void], *, converged: bool = True) -> dict[st
     Parameters
     ----------
     rows : structured array
-        Rows of a fit with ``tIndex``, ``fitResults``, ``fitError`` and ``resultCode``.
+        Rows of a fit with ``tIndex`` and ``fitResults``, and ``fitError`` and ``resultCode`` where it has them.
     converged : bool
         Only rows whose fit converged.
     """
-    if converged:
+    names = rows.dtype.names or ()
+    if converged and "resultCode" in names:
         rows = rows[rows["resultCode"] == ResultCode.CONVERGED]
-    return {
+    columns = {
         "frame": rows["tIndex"],
         "x_nm": rows["fitResults"]["x0"].astype(float),
         "y_nm": rows["fitResults"]["y0"].astype(float),
-        "x_err_nm": rows["fitError"]["x0"].astype(float),
-        "y_err_nm": rows["fitError"]["y0"].astype(float),
     }
+    if "fitError" in names:
+        columns |= {f"{axis}_err_nm": rows["fitError"][f"{axis}0"].astype(float) for axis in "xy"}
+    return columns
 
 
 def _column(table: Columns, name: str) -> FloatArray | None:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster.commands import console
+
+if TYPE_CHECKING:
+    from cluster.results.drift_table import Correct
 
 
 class Style(StrEnum):
@@ -18,6 +21,14 @@ class Style(StrEnum):
 
     GAUSSIAN = "gaussian"
     HISTOGRAM = "histogram"
+
+
+Drift = Annotated[
+    Path | None,
+    typer.Option(
+        "--drift", metavar="DRIFT.csv", help="Take this drift off (clusterofone drift).", show_default="none"
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +46,7 @@ def render(
     style: Annotated[
         Style, typer.Option(help="gaussian: as wide as each localisation's error; histogram: counts.")
     ] = Style.GAUSSIAN,
+    drift: Drift = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Draw a result as a picture: PNG to look at, 16-bit TIFF to measure in.
@@ -45,13 +57,22 @@ def render(
 
     _check(results, picture, {".png", ".tif", ".tiff"}, overwrite=overwrite)
     with _rows("drawing") as advance:
-        render_file(results, picture, pixel_nm=pixel_nm, mode=style.value, replace=overwrite, advance=advance)
+        render_file(
+            results,
+            picture,
+            pixel_nm=pixel_nm,
+            mode=style.value,
+            replace=overwrite,
+            advance=advance,
+            correct=_correction(drift),
+        )
     console.say(f"picture: {picture}")
 
 
 def export(
     results: Annotated[Path, typer.Argument(metavar="IN.h5r")],
     table: Annotated[Path, typer.Argument(metavar="OUT.csv")],
+    drift: Drift = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Write a result as a table that other programs read: ThunderSTORM's CSV.
@@ -62,8 +83,14 @@ def export(
 
     _check(results, table, {".csv"}, overwrite=overwrite)
     with _rows("writing") as advance:
-        write_csv(results, table, replace=overwrite, advance=advance)
+        write_csv(results, table, replace=overwrite, advance=advance, correct=_correction(drift))
     console.say(f"table: {table}")
+
+
+def _correction(drift: Path | None) -> Correct | None:
+    from cluster.results.drift_table import read_drift
+
+    return None if drift is None else read_drift(drift)
 
 
 @contextmanager

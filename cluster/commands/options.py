@@ -14,7 +14,12 @@ from cluster.commands import console
 from cluster.protocol import JobRequest
 
 Fit = Annotated[
-    str | None, typer.Option("--fit", help="Type of fit, PYME's names", show_default="LatGaussFitFR")
+    str | None,
+    typer.Option(
+        "--fit",
+        help="Type of fit: PYME's names, or gaussian, astigmatic, spline, two-colour, biplane, …",
+        show_default="LatGaussFitFR",
+    ),
 ]
 Set = Annotated[
     list[str] | None,

@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw
 from rich.table import Table
 
 from cluster.client import Client
-from cluster.protocol import Preview, PreviewFrame
+from cluster.protocol import ChannelBox, Preview, PreviewFrame
 
 _TILE_PX: Final = 320
 _COLUMNS: Final = 4
 _FITTED: Final = (70, 240, 90)
 _DEBOUNCED: Final = (255, 70, 255)
+_CHANNEL: Final = (90, 170, 255)
 _CAPTION_PX: Final = 18
 _CONTRAST_PERCENT: Final = (0.5, 99.9)
 
@@ -45,18 +46,21 @@ def table(preview: Preview) -> Table:
 
 
 def picture(client: Client, preview: Preview, target: Path) -> None:
-    """Draw the frames in a grid: green circles were fitted, magenta squares gave way to a brighter neighbour."""
+    """Draw the frames in a grid: green circles were fitted, magenta squares gave way to a brighter neighbour.
+
+    Of a beam splitter's channels the outlines are drawn, with their numbers, upside down where the channel is.
+    """
     columns = min(_COLUMNS, len(preview.frames))
     lines = -(-len(preview.frames) // columns)
     sheet = Image.new("RGB", (columns * _TILE_PX, lines * (_TILE_PX + _CAPTION_PX)))
     for number, frame in enumerate(preview.frames):
         pixels = client.frames(preview.series, frame.frame, frame.frame + 1).frames[0]
-        tile = _tile(pixels, frame)
+        tile = _tile(pixels, frame, preview.channels)
         sheet.paste(tile, (number % columns * _TILE_PX, number // columns * (_TILE_PX + _CAPTION_PX)))
     sheet.save(target)
 
 
-def _tile(pixels: np.ndarray[Any, Any], frame: PreviewFrame) -> Image.Image:
+def _tile(pixels: np.ndarray[Any, Any], frame: PreviewFrame, channels: list[ChannelBox]) -> Image.Image:
     low, high = np.percentile(pixels, _CONTRAST_PERCENT)
     grey = np.clip((pixels - low) / max(high - low, 1.0) * 255, 0, 255)
     raw = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
@@ -72,6 +76,8 @@ def _tile(pixels: np.ndarray[Any, Any], frame: PreviewFrame) -> Image.Image:
         f"frame {frame.frame}: {len(frame.rows)} fitted of {len(frame.candidates)}",
         fill=(255, 255, 255),
     )
+    for number, channel in enumerate(channels):
+        _outline(draw, number, channel, scale)
     for candidate in frame.candidates:
         x, y, r = (candidate.x_px + 0.5) * scale, (candidate.y_px + 0.5) * scale + _CAPTION_PX, 4.0 * scale
         box = (x - r, y - r, x + r, y + r)
@@ -80,6 +86,15 @@ def _tile(pixels: np.ndarray[Any, Any], frame: PreviewFrame) -> Image.Image:
         else:
             draw.rectangle(box, outline=_DEBOUNCED)
     return tile
+
+
+def _outline(draw: ImageDraw.ImageDraw, number: int, box: ChannelBox, scale: float) -> None:
+    """The channel's border, and its number at the corner where its first pixel is."""
+    left, right = box.left * scale, box.right * scale - 1
+    top, bottom = box.top * scale + _CAPTION_PX, box.bottom * scale - 1 + _CAPTION_PX
+    draw.rectangle((left, top, right, bottom), outline=_CHANNEL)
+    corner = bottom - 14 if box.flipped else top + 2
+    draw.text((left + 3, corner), f"channel {number}", fill=_CHANNEL)
 
 
 def _medians(frame: PreviewFrame) -> tuple[str, str, str]:

@@ -25,9 +25,25 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from cluster.commands import access, check, files, jobs, localise, roles, simulate, start
+    from cluster.commands import (
+        access,
+        cameramaps,
+        check,
+        drift,
+        files,
+        jobs,
+        localise,
+        psf,
+        roles,
+        shifts,
+        simulate,
+        start,
+    )
 
-    for part in (start, localise, jobs, roles, access, simulate, files, check):
+    parts = (
+        start, localise, jobs, roles, access, simulate, files, psf, shifts, cameramaps, drift, check,
+    )  # fmt: skip
+    for part in parts:
         part.register(app)
 
 

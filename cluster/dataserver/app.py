@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -12,11 +13,21 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from cluster.arrays import FrameRange, encode_frames
 from cluster.dataserver.budget import ByteBudget
+from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.responses import FramesResponse, frame_png
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
-from cluster.protocol import Identity, SeriesEvent, SeriesFacts, SeriesListing
+from cluster.protocol import (
+    CalibrationFile,
+    CalibrationOrder,
+    CalibrationRun,
+    CalibrationRuns,
+    Identity,
+    SeriesEvent,
+    SeriesFacts,
+    SeriesListing,
+)
 
 _READING_THREADS: Final = 8
 _BYTES_IN_FLIGHT: Final = 256 << 20
@@ -38,18 +49,32 @@ class Reading:
 
 
 def create_app(
-    store: SeriesStore, gate: Gate, identity: Callable[[], Identity], *, reading: Reading | None = None
+    store: SeriesStore,
+    calibrations: Calibrations,
+    gate: Gate,
+    identity: Callable[[], Identity],
+    *,
+    reading: Reading | None = None,
 ) -> FastAPI:
-    """Build the application around a store that already exists.
+    """Build the application around a store and calibrations that already exist; calibrations end with it.
 
     There are no `/docs` here: this server speaks to workers; the scheduler documents the public interface.
     """
-    app = FastAPI(title="clusterofone data server", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await calibrations.close()
+
+    app = FastAPI(
+        title="clusterofone data server", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
     app.state.reading = reading or Reading(store)
+    app.state.calibrations = calibrations
     app.state.identity = identity
     install(app, gate, role="dataserver")
-    app.include_router(_public)
-    app.include_router(_router)
+    for router in (_public, _router, _making):
+        app.include_router(router)
     return app
 
 
@@ -65,7 +90,13 @@ def _reading(request: Request) -> Reading:
     return reading
 
 
+def _calibrations(request: Request) -> Calibrations:
+    calibrations: Calibrations = request.app.state.calibrations
+    return calibrations
+
+
 ReadingDep = Annotated[Reading, Depends(_reading)]
+CalibrationsDep = Annotated[Calibrations, Depends(_calibrations)]
 SeriesPath = Annotated[str, Path(max_length=1024)]
 Start = Annotated[int, Query(ge=0, lt=2**31)]
 Stop = Annotated[int | None, Query(ge=0, lt=2**31)]
@@ -75,6 +106,8 @@ _public = APIRouter(prefix="/api/v1")
 _router = APIRouter(
     prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("viewer", "worker"))]
 )
+_making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(_has_joined)])
+_LOOK: Final = Depends(require("viewer", "submitter"))
 
 
 @_public.get("/identity")
@@ -90,6 +123,12 @@ async def list_series(
 ) -> SeriesListing:
     """List the folders and series in a folder."""
     return await reading(reading.store.listing, under)
+
+
+@_router.get("/calibrations/{path:path}")
+async def get_calibration(path: SeriesPath, reading: ReadingDep) -> CalibrationFile:
+    """Return a shift field or width curves."""
+    return await reading(reading.store.calibration, path)
 
 
 @_router.get("/series/{path:path}/frames")
@@ -134,3 +173,27 @@ async def get_events(path: SeriesPath, reading: ReadingDep) -> list[SeriesEvent]
 async def get_facts(path: SeriesPath, reading: ReadingDep) -> SeriesFacts:
     """Say what a series is."""
     return await reading(reading.store.facts, path)
+
+
+@_making.post("", status_code=201, dependencies=[Depends(require("submitter"))])
+async def start_calibration(order: CalibrationOrder, calibrations: CalibrationsDep) -> CalibrationRun:
+    """Queue a calibration of series that are here."""
+    return await calibrations.start(order)
+
+
+@_making.get("", dependencies=[_LOOK])
+async def list_calibration_runs(calibrations: CalibrationsDep) -> CalibrationRuns:
+    """List the calibrations since this server was started, newest first, without their numbers."""
+    return CalibrationRuns(calibrations=calibrations.runs())
+
+
+@_making.get("/{run_id}", dependencies=[_LOOK])
+async def show_calibration_run(run_id: str, calibrations: CalibrationsDep) -> CalibrationRun:
+    """Return a calibration."""
+    return calibrations.run(run_id)
+
+
+@_making.get("/{run_id}/report.png", dependencies=[_LOOK])
+async def get_calibration_report(run_id: str, calibrations: CalibrationsDep) -> Response:
+    """Return the report of a calibration that is done."""
+    return Response(await calibrations.picture(run_id), media_type="image/png")

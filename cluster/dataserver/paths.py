@@ -65,8 +65,8 @@ class Roots:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
-    def file(self, path: str) -> Path:
-        """Return the file of this name.
+    def file(self, path: str, what: str = "series") -> Path:
+        """Return the file of this name; `what` it should be is for the message.
 
         Raises
         ------
@@ -75,12 +75,16 @@ class Roots:
         NotFound
             If no root has it.
         """
+        return self.located(path, what)[1]
+
+    def located(self, path: str, what: str = "series") -> tuple[Path, Path]:
+        """Return the root that has a file of this name, and the file; raises as `file` does."""
         segments = checked_segments(path)
         if segments:
-            for candidate in self._candidates(segments):
+            for root, candidate in self._candidates_with_root(segments):
                 if candidate.is_file():
-                    return candidate
-        raise NotFound(f"there is no series {path!r} under {self._said()}", path=path)
+                    return root, candidate
+        raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path)
 
     def folders(self, under: str) -> list[tuple[Path, Path]]:
         """Return (root, folder) for each root that has this folder; raises as `file` does."""
@@ -89,10 +93,6 @@ class Roots:
         if not found and segments:
             raise NotFound(f"there is no folder {under!r} under {self._said()}", path=under)
         return found
-
-    def _candidates(self, segments: Sequence[str]) -> Iterator[Path]:
-        for _, candidate in self._candidates_with_root(segments):
-            yield candidate
 
     def _candidates_with_root(self, segments: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         """Yield where each root would have it; roots are resolved anew, for a share may come and go."""

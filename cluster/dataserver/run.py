@@ -15,6 +15,7 @@ from typing import Final
 
 from cluster.config import DataServerSettings, Places
 from cluster.dataserver.app import create_app
+from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.registration import Registration, wait_or_stop
 from cluster.dataserver.store import SeriesStore
 from cluster.discovery import own_addresses
@@ -61,7 +62,8 @@ class _DataServer:
             hosts=_own_names(lan=settings.lan),
             insecure=settings.insecure,
         )
-        self.app = create_app(self.store, self.gate, self.identity)
+        self.calibrations = Calibrations(settings.roots, self.store)
+        self.app = create_app(self.store, self.calibrations, self.gate, self.identity)
 
     def identity(self) -> Identity:
         """Return what anyone may know of this server."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster import job_calibrations
 from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
@@ -15,7 +16,14 @@ from cluster.dataserver.readers.interface import Frames, SeriesShape
 from cluster.dataserver.readers.registry import is_series_name, open_series
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, TooLarge, Unavailable
-from cluster.protocol import MetadataValue, SeriesEntry, SeriesEvent, SeriesFacts, SeriesListing
+from cluster.protocol import (
+    CalibrationFile,
+    MetadataValue,
+    SeriesEntry,
+    SeriesEvent,
+    SeriesFacts,
+    SeriesListing,
+)
 
 MAX_REQUEST_BYTES: Final = 256 << 20
 _RESULTS_FOLDER: Final = "analysis"
@@ -97,6 +105,29 @@ class SeriesStore:
         """Return the acquisition's events."""
         with self._readers.using(self._roots.file(path)) as series:
             return series.reader.events()
+
+    def calibration(self, path: str) -> CalibrationFile:
+        """Return what a shift field or width curves under the roots hold; no other file is handed out.
+
+        Raises
+        ------
+        Invalid, NotFound
+            If there is no such file, or it is no calibration.
+        TooLarge
+            If it is larger than any.
+        """
+        file = self._roots.file(path, "calibration")
+        if not path.lower().endswith(".json"):
+            raise Invalid(f"{path} is not a calibration: those are .json", field="path")
+        try:
+            with file.open("rb") as opened:
+                text = opened.read(job_calibrations.MOST_BYTES + 1)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be read now: {error.strerror or error}") from error
+        if len(text) > job_calibrations.MOST_BYTES:
+            raise TooLarge(f"{path} is over {job_calibrations.MOST_BYTES} bytes, larger than any calibration")
+        value = job_calibrations.parse(path, text)
+        return CalibrationFile(path=path, value=value, digest=job_calibrations.digest(value))
 
     def close_idle(self) -> None:
         """Let go of files that nobody has asked for lately."""

@@ -1,5 +1,6 @@
 """ThunderSTORM's table, the one that nearly every program for localisations reads.
 
+A column that the fit does not know is left out; z and the signals of several channels are added where it does.
 Its conventions differ from ours: frames count from 1, and the origin is the outer corner of the first pixel, half a
 pixel from its centre. Numbers are fixed-point (Java reads 1e-05 as 1), and nothing is NaN.
 """
@@ -13,17 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, Quantities, converged, quantities
 
 Origin = Literal["corner", "centre"]
-
-_HEADER = (
-    '"id","frame","x [nm]","y [nm]","sigma [nm]","intensity [photon]","offset [photon]","bkgstd [photon]",'
-    '"uncertainty_xy [nm]"\n'
-)
-_LINE = "%d,%d,%.3f,%.3f,%.3f,%.3f,%.4f,%.4f,%.3f\n"
+_EMPTY = '"id","frame","x [nm]","y [nm]","intensity [photon]"\n'
 
 
 def csv_lines(
@@ -48,13 +45,20 @@ def csv_lines(
         If the metadata lack the pixel size or the camera's gain.
     """
     calibration = Calibration.from_metadata(metadata)
-    yield _HEADER
-    written = 0
+    written, begun = 0, False
     for block in blocks:
         some = quantities(block[converged(block)], calibration)
         some = some.select(some.finite)
-        yield "".join([_LINE % line for line in _lines(some, calibration, origin, written)])
+        columns = _columns(some, calibration, origin, written)
+        if not begun:
+            yield ",".join(f'"{name}"' for name in columns) + "\n"
+            begun = True
+        line = ",".join(form for form, _ in columns.values()) + "\n"
+        values = (column.tolist() for _, column in columns.values())
+        yield "".join([line % row for row in zip(*values, strict=True)])
         written += len(some.frame)
+    if not begun:
+        yield _EMPTY
 
 
 def write_csv(
@@ -64,8 +68,9 @@ def write_csv(
     origin: Origin = "corner",
     replace: bool = False,
     advance: Advance | None = None,
+    correct: Correct | None = None,
 ) -> None:
-    """Write the localisations of a results file; `advance` hears how many rows of how many are written.
+    """Write the localisations of a results file, corrected if asked; `advance` hears how many rows of how many are written.
 
     Raises
     ------
@@ -81,24 +86,34 @@ def write_csv(
         writing(out, replace=replace) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
-        file.writelines(csv_lines(reader.blocks(advance=advance), reader.metadata(), origin=origin))
+        file.writelines(csv_lines(corrected(reader, correct, advance), reader.metadata(), origin=origin))
 
 
-def _lines(
+def _columns(
     some: Quantities, calibration: Calibration, origin: Origin, written: int
-) -> Iterator[tuple[int | float, ...]]:
+) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+    """Title, format and values of the columns that the fit knows."""
     half_x, half_y = calibration.pixel_x_nm / 2, calibration.pixel_y_nm / 2
     if origin == "centre":
         half_x = half_y = 0.0
-    columns = (
-        np.arange(written + 1, written + 1 + len(some.frame)),
-        some.frame + 1,
-        some.x_nm + half_x,
-        some.y_nm + half_y,
-        some.sigma_nm,
-        some.photons,
-        some.background,
-        some.background_std,
-        np.sqrt((some.x_err_nm**2 + some.y_err_nm**2) / 2),
-    )
-    return zip(*(column.tolist() for column in columns), strict=True)
+    uncertainty = None
+    if some.x_err_nm is not None and some.y_err_nm is not None:
+        uncertainty = np.sqrt((some.x_err_nm**2 + some.y_err_nm**2) / 2)
+    is_round = some.sigma_x_nm is some.sigma_y_nm
+    asked: dict[str, tuple[str, npt.NDArray[Any] | None]] = {
+        "id": ("%d", np.arange(written + 1, written + 1 + len(some.frame))),
+        "frame": ("%d", some.frame + 1),
+        "x [nm]": ("%.3f", some.x_nm + half_x),
+        "y [nm]": ("%.3f", some.y_nm + half_y),
+        "z [nm]": ("%.3f", some.z_nm),
+        "sigma [nm]": ("%.3f", some.sigma_nm if is_round else None),
+        "sigma1 [nm]": ("%.3f", None if is_round else some.sigma_x_nm),
+        "sigma2 [nm]": ("%.3f", None if is_round else some.sigma_y_nm),
+        "intensity [photon]": ("%.3f", some.photons),
+        "offset [photon]": ("%.4f", some.background),
+        "bkgstd [photon]": ("%.4f", some.background_std),
+        "uncertainty_xy [nm]": ("%.3f", uncertainty),
+        "uncertainty_z [nm]": ("%.3f", None if some.z_err_nm is None else np.nan_to_num(some.z_err_nm)),
+    }
+    asked |= {title: ("%.4f", np.nan_to_num(values)) for title, values in some.extra.items()}
+    return {title: (form, values) for title, (form, values) in asked.items() if values is not None}

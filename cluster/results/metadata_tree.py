@@ -15,12 +15,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fitting.fits import SETTINGS
+from fitting.fits import SETTINGS, find
 
 _LONGEST_ATTRIBUTE = (
     60_000  # HDF5 keeps an attribute of more than 64 KiB only in a format PyTables cannot read
 )
 _INT64 = np.iinfo(np.int64)
+_FILES = frozenset(s.name for s in SETTINGS if s.type in ("map", "psf", "curves", "field"))
 _TAKEN = ("CLASS", "TITLE", "VERSION")  # PyTables' own attributes
 
 
@@ -63,10 +64,17 @@ def merged_metadata(
     if shape is not None:
         merged |= {"Camera.ROIHeight": shape[0], "Camera.ROIWidth": shape[1]}
     merged |= {key: value for key, value in metadata.items() if value is not None}
+    fit = find(str(settings["fit"])) if "fit" in settings else None
     for setting in SETTINGS:
+        if fit is not None and setting.name in fit.unused:
+            continue
         value = _pyme_value(setting.name, settings.get(setting.name))
         if setting.pyme_key is not None and value is not None:
             merged[setting.pyme_key] = value
+    options = settings.get("options") or {}
+    for option in fit.options if fit is not None else ():
+        if option.pyme_key is not None and options.get(option.name) is not None:
+            merged[option.pyme_key] = options[option.name]
     return merged
 
 
@@ -75,8 +83,8 @@ def _pyme_value(name: str, value: Any) -> Any:
         return [int(bound) for bound in value.split(":")] if value else [0, 0]
     if name == "background_percentile":
         return value or 0.0
-    if isinstance(value, np.ndarray):
-        return None  # a map given as an array has no name to write
+    if name in _FILES and not isinstance(value, str):
+        return None  # what was given as it is has no name to write
     return value
 
 

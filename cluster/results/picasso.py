@@ -19,21 +19,8 @@ from cluster.results.hdf5 import NewFile
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, converged, quantities
 
-LOCS_DTYPE = np.dtype(
-    [
-        ("frame", "<u4"),
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("photons", "<f4"),
-        ("sx", "<f4"),
-        ("sy", "<f4"),
-        ("bg", "<f4"),
-        ("lpx", "<f4"),
-        ("lpy", "<f4"),
-        ("ellipticity", "<f4"),
-        ("net_gradient", "<f4"),
-    ]
-)
+_COLUMNS = ("x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy", "ellipticity", "net_gradient")
+_COLUMNS_3D = ("z", "lpz")
 
 
 def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
@@ -55,7 +42,7 @@ def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
         file = NewFile(out, if_exists="replace" if replace else "refuse")
         last_frame = -1
         try:
-            table = file.table("locs", LOCS_DTYPE)
+            table = file.table("locs", locs(np.empty(0, reader.dtype), calibration, (height, width)).dtype)
             for block in reader.blocks():
                 last_frame = max(last_frame, int(block["tIndex"].max(initial=-1)))
                 file.append(table, locs(block, calibration, (height, width)))
@@ -72,20 +59,34 @@ def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
 def locs(
     rows: npt.NDArray[np.void], calibration: Calibration, frame_shape: tuple[int, int]
 ) -> npt.NDArray[np.void]:
-    """Turn rows into Picasso's, leaving out those that it would drop."""
+    """Turn rows into Picasso's, leaving out those that it would drop.
+
+    Raises
+    ------
+    Invalid
+        If the fit knows no errors, without which Picasso does not open a file.
+    """
     some = quantities(rows[converged(rows)], calibration)
-    table = np.zeros(len(some.frame), LOCS_DTYPE)
+    if some.x_err_nm is None or some.y_err_nm is None:
+        raise Invalid("these localisations have no errors, and Picasso needs them; export .csv instead")
+    names = [*_COLUMNS, *(_COLUMNS_3D if some.z_nm is not None else ())]
+    table = np.zeros(len(some.frame), np.dtype([("frame", "<u4"), *((name, "<f4") for name in names)]))
+    pixel_x, pixel_y = calibration.pixel_x_nm, calibration.pixel_y_nm
     table["frame"] = some.frame
-    table["x"], table["y"] = some.x_nm / calibration.pixel_x_nm, some.y_nm / calibration.pixel_y_nm
-    table["photons"], table["bg"] = some.photons, np.maximum(some.background, 0)
-    table["sx"], table["sy"] = some.sigma_nm / calibration.pixel_x_nm, some.sigma_nm / calibration.pixel_y_nm
-    table["lpx"], table["lpy"] = (
-        some.x_err_nm / calibration.pixel_x_nm,
-        some.y_err_nm / calibration.pixel_y_nm,
-    )
+    table["x"], table["y"] = some.x_nm / pixel_x, some.y_nm / pixel_y
+    table["photons"] = some.photons
+    table["bg"] = 0 if some.background is None else np.maximum(some.background, 0)
+    if some.sigma_x_nm is not None and some.sigma_y_nm is not None:
+        table["sx"], table["sy"] = some.sigma_x_nm / pixel_x, some.sigma_y_nm / pixel_y
+        longer = np.maximum(some.sigma_x_nm, some.sigma_y_nm)
+        table["ellipticity"] = np.abs(some.sigma_x_nm - some.sigma_y_nm) / longer
+    table["lpx"], table["lpy"] = some.x_err_nm / pixel_x, some.y_err_nm / pixel_y
+    if some.z_nm is not None:
+        table["z"] = some.z_nm
+        table["lpz"] = 0 if some.z_err_nm is None else np.nan_to_num(some.z_err_nm)
     kept = (table["x"] < frame_shape[1]) & (table["y"] < frame_shape[0])
     for name in table.dtype.names or ():
-        kept &= np.isfinite(table[name]) & (table[name] >= 0)
+        kept &= np.isfinite(table[name]) & ((table[name] >= 0) | (name == "z"))
     return table[kept]
 
 

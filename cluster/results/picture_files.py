@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from cluster.errors import Invalid
+from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
 from cluster.results.render import Mode, Picture, field_of, nice_above, render
@@ -33,8 +34,9 @@ def render_file(
     mode: Mode = "gaussian",
     replace: bool = False,
     advance: Advance | None = None,
+    correct: Correct | None = None,
 ) -> Picture:
-    """Draw a results file into a `.png` or `.tif`; `advance` hears how many rows of how many are drawn.
+    """Draw a results file, corrected if asked, into a `.png` or `.tif`; `advance` hears how many rows of how many are drawn.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def render_file(
         raise Invalid(f"{out}: pictures are .png, .tif or .tiff", field="out")
     with Reader(source) as reader:
         field = field_of(reader.metadata(), reader.blocks())
-        picture = render(reader.blocks(advance=advance), field, pixel_nm=pixel_nm, mode=mode)
+        picture = render(corrected(reader, correct, advance), field, pixel_nm=pixel_nm, mode=mode)
     with writing(out, replace=replace) as temporary:
         save(picture, temporary)
     return picture

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import erf
 
 from cluster.errors import Invalid
-from cluster.results.quantities import known_error, worth_showing
+from cluster.results.quantities import errors_of, worth_showing
 
 __all__ = ["Field", "Mode", "Picture", "field_of", "finest_pixel_nm", "render"]
 
@@ -178,7 +178,7 @@ def _draw_gaussians(image: Image, rows: Rows, field: Field, pixel_nm: float) -> 
     """Draw rows in groups of about equal width, so that each group is one array operation."""
     x = _to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)
     y = _to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)
-    sigma_x, sigma_y = (_widths(rows["fitError"][axis], pixel_nm) for axis in ("x0", "y0"))
+    sigma_x, sigma_y = (_widths(errors_of(rows, axis), pixel_nm) for axis in ("x0", "y0"))
     reach = np.ceil(_REACH * np.maximum(sigma_x, sigma_y)).astype(np.int64)
     near = (x > -reach) & (x < image.shape[1] + reach) & (y > -reach) & (y < image.shape[0] + reach)
     for size in np.unique(reach[near]):
@@ -188,8 +188,7 @@ def _draw_gaussians(image: Image, rows: Rows, field: Field, pixel_nm: float) -> 
             _add_gaussians(image, int(size), (x[some], y[some]), (sigma_x[some], sigma_y[some]))
 
 
-def _widths(error_nm: npt.NDArray[np.float32], pixel_nm: float) -> npt.NDArray[np.float64]:
-    known = known_error(error_nm)
+def _widths(known: npt.NDArray[np.float64], pixel_nm: float) -> npt.NDArray[np.float64]:
     widths: npt.NDArray[np.float64] = np.where(np.isnan(known), _UNKNOWN_ERROR_NM, known) / pixel_nm
     return np.maximum(widths, _NARROWEST_PX)
 

@@ -14,9 +14,14 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 from cluster.arrays import MAX_RESULT_BYTES
+from cluster.calibrating.kinds import kind_infos
 from cluster.errors import Conflict
 from cluster.http import Gate, install, require
 from cluster.protocol import (
+    CalibrationKindInfo,
+    CalibrationRequest,
+    CalibrationRun,
+    CalibrationRuns,
     Committed,
     DataServerRegistered,
     DataServerRegistration,
@@ -45,7 +50,7 @@ from cluster.protocol import (
 from cluster.scheduler import pictures
 from cluster.scheduler.pages import install_documentation
 from cluster.scheduler.service import Service
-from cluster.scheduler.sheets import FIT_INFOS
+from cluster.scheduler.sheets import fit_infos
 
 VIEWER = Depends(require("viewer", "submitter"))
 SUBMITTER = Depends(require("submitter"))
@@ -62,6 +67,7 @@ def _service(request: Request) -> Service:
 
 Scheduler = Annotated[Service, Depends(_service)]
 jobs = APIRouter(prefix="/api/v1", tags=["jobs"])
+calibrations = APIRouter(prefix="/api/v1/calibrations", tags=["calibrations"])
 cluster = APIRouter(prefix="/api/v1", tags=["cluster"])
 workers = APIRouter(prefix="/api/v1/workers", tags=["workers"])
 
@@ -168,7 +174,44 @@ async def preview(request: PreviewRequest, scheduler: Scheduler) -> Preview:
 @jobs.get("/fits", dependencies=[VIEWER])
 async def list_fits() -> list[FitInfo]:
     """List the types of fit with the JSON schemas of their settings."""
-    return FIT_INFOS
+    return fit_infos()
+
+
+# --- calibrations -----------------------------------------------------------------------------------------------
+
+
+@calibrations.get("/kinds", dependencies=[VIEWER])
+async def list_calibration_kinds() -> list[CalibrationKindInfo]:
+    """List the kinds of calibration with the JSON schemas of their options."""
+    return kind_infos()
+
+
+@calibrations.post("", status_code=201, dependencies=[SUBMITTER])
+async def start_calibration(
+    request: CalibrationRequest, scheduler: Scheduler, response: Response
+) -> CalibrationRun:
+    """Make a calibration of series: a PSF, a shift field or camera maps."""
+    run = await scheduler.calibrations.start(request)
+    response.headers["location"] = f"/api/v1/calibrations/{run.id}"
+    return run
+
+
+@calibrations.get("", dependencies=[VIEWER])
+async def list_calibrations(scheduler: Scheduler) -> CalibrationRuns:
+    """List the calibrations that data servers know of, newest first, without their numbers."""
+    return CalibrationRuns(calibrations=await scheduler.calibrations.all())
+
+
+@calibrations.get("/{calibration_id}", dependencies=[VIEWER])
+async def show_calibration(calibration_id: str, scheduler: Scheduler) -> CalibrationRun:
+    """Return a calibration: its state, what was found, and the files."""
+    return await scheduler.calibrations.one(calibration_id)
+
+
+@calibrations.get("/{calibration_id}/report.png", dependencies=[VIEWER])
+async def show_calibration_report(calibration_id: str, scheduler: Scheduler) -> Response:
+    """Send the report of a calibration that is done."""
+    return Response(await scheduler.calibrations.report(calibration_id), media_type="image/png")
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------
@@ -292,7 +335,7 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
     app.state.service = service
     gate.body_limits = {**gate.body_limits, "/result": MAX_RESULT_BYTES}
     install(app, gate, role="scheduler")
-    for router in (jobs, cluster, workers):
+    for router in (jobs, calibrations, cluster, workers):
         app.include_router(router)
     install_documentation(app)
     return app

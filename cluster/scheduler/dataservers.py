@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -12,8 +12,16 @@ from pydantic import TypeAdapter
 
 from cluster.arrays import decode_frames
 from cluster.errors import ClusterError, Conflict, Invalid, NotFound, TransientError, Unavailable
-from cluster.protocol import DataServerInfo, SeriesEvent, SeriesFacts
-from cluster.transport import Link, linked, series_route
+from cluster.protocol import (
+    CalibrationFile,
+    CalibrationOrder,
+    CalibrationRun,
+    CalibrationRuns,
+    DataServerInfo,
+    SeriesEvent,
+    SeriesFacts,
+)
+from cluster.transport import CALIBRATION_BYTES, Link, calibration_route, linked, run_route, series_route
 
 T = TypeVar("T")
 _FORGET_S: Final = 3600.0
@@ -43,6 +51,26 @@ class SeriesSource(Protocol):
 
     async def events(self, located: Located) -> list[SeriesEvent]:
         """Return the acquisition events of a series."""
+        ...
+
+    async def calibration(self, path: str) -> CalibrationFile:
+        """Return a shift field or width curves; raises as `locate`."""
+        ...
+
+    async def calibrate(self, order: CalibrationOrder) -> CalibrationRun:
+        """Have the data server that has the series make a calibration."""
+        ...
+
+    async def calibration_runs(self) -> list[CalibrationRun]:
+        """Return the calibrations that data servers know of, newest first."""
+        ...
+
+    async def calibration_run(self, run_id: str) -> CalibrationRun:
+        """Return one; raises `NotFound` or `Unavailable`."""
+        ...
+
+    async def calibration_report(self, run_id: str) -> bytes:
+        """Return the picture of one; raises as `calibration_run`, and `Conflict` while there is none."""
         ...
 
 
@@ -85,9 +113,7 @@ class RemoteSeries:
 
     async def locate(self, series: str) -> Located:
         """Ask every data server; the first that has the series says what it is."""
-        present = self._servers.present()
-        if not present:
-            raise Unavailable("no data server is registered; start one: clusterofone dataserver")
+        present = self._present()
         having: list[DataServerInfo] = []
         facts: SeriesFacts | None = None
         problems: list[ClusterError] = []
@@ -127,6 +153,75 @@ class RemoteSeries:
             return _EVENTS.validate_json((await link.request("GET", route)).content)
 
         return await self._of_any(located.servers, fetch)
+
+    async def calibration(self, path: str) -> CalibrationFile:
+        """Ask every data server; the first that has the file says what it holds."""
+        problems: list[ClusterError] = []
+
+        async def fetch(link: Link) -> CalibrationFile:
+            return await link.get(calibration_route(path), CalibrationFile, limit_bytes=CALIBRATION_BYTES)
+
+        for server in self._servers.present():
+            try:
+                return await self._of_one(server, fetch)
+            except ClusterError as error:
+                problems.append(error)
+        raise _worst(problems, path)
+
+    async def calibrate(self, order: CalibrationOrder) -> CalibrationRun:
+        """Ask one data server after the other; the first that has the series makes it."""
+
+        async def start(link: Link) -> CalibrationRun:
+            return await link.send(run_route(), order, CalibrationRun)
+
+        return await self._of_who_knows(start)
+
+    async def calibration_runs(self) -> list[CalibrationRun]:
+        """Ask every data server; those that cannot be reached are passed over."""
+        found: list[CalibrationRun] = []
+
+        async def fetch(link: Link) -> CalibrationRuns:
+            return await link.get(run_route(), CalibrationRuns)
+
+        for server in self._servers.present():
+            with suppress(TransientError):
+                found += (await self._of_one(server, fetch)).calibrations
+        return sorted(found, key=lambda run: -run.created)
+
+    async def calibration_run(self, run_id: str) -> CalibrationRun:
+        """Ask one data server after the other."""
+
+        async def fetch(link: Link) -> CalibrationRun:
+            return await link.get(run_route(run_id), CalibrationRun)
+
+        return await self._of_who_knows(fetch)
+
+    async def calibration_report(self, run_id: str) -> bytes:
+        """Ask one data server after the other."""
+
+        async def fetch(link: Link) -> bytes:
+            return (await link.request("GET", run_route(run_id, "/report.png"))).content
+
+        return await self._of_who_knows(fetch)
+
+    def _present(self) -> list[DataServerInfo]:
+        present = self._servers.present()
+        if not present:
+            raise Unavailable("no data server is registered; start one: clusterofone dataserver")
+        return present
+
+    async def _of_who_knows(self, ask: Callable[[Link], Awaitable[T]]) -> T:
+        """Return the answer of the first data server that has what is asked for; who cannot be asked might have it."""
+        silent: TransientError | None = None
+        unknown: NotFound | None = None
+        for server in self._present():
+            try:
+                return await self._of_one(server, ask)
+            except TransientError as error:
+                silent = silent or error
+            except NotFound as error:
+                unknown = unknown or error
+        raise silent or unknown or Unavailable("no data server answered")
 
     async def _facts(self, server: DataServerInfo, series: str) -> SeriesFacts:
         async def fetch(link: Link) -> SeriesFacts:

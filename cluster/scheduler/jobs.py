@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from cluster.errors import ClusterError, Invalid, NotFound
+from cluster.job_calibrations import PSF_SCALE, check_kind, check_suffix, psf_scale
 from cluster.metadata_keys import check_known
 from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
@@ -17,10 +18,13 @@ from cluster.scheduler.outputs import Outputs, stem_of
 from cluster.scheduler.sheets import Sheet
 from fitting import fits
 from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
+from fitting.geometry import chip_origin, place, rectangles
+from fitting.layouts import channels_of
 
 T = TypeVar("T")
 
 MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
+TABLES: Final = ("sigma_curves", "shifts")
 _UNNAMED: Final = "unnamed"
 _DEEPEST: Final = 32
 
@@ -120,9 +124,15 @@ class Submissions:
         _named(lambda: fits.check_metadata(with_settings, draft.values))
         draft.analysis = with_settings
         _check_roi(draft)
+        _check_channels(draft)
         for name in MAPS:
             if with_settings[name]:
                 await self._pin_map(draft, name, str(with_settings[name]))
+        for name in TABLES:
+            if isinstance(with_settings[name], str):
+                await self._pin_table(draft, name, str(with_settings[name]))
+        if isinstance(with_settings["psf"], str):
+            await self._pin_psf(draft, str(with_settings["psf"]))
         return draft
 
     async def _estimate_offset(self, draft: Draft, analysis: Mapping[str, object]) -> None:
@@ -134,19 +144,40 @@ class Submissions:
             draft.notes.append(f"{OFFSET_KEY} = {estimate.value:g} ADU, {estimate.source}")
 
     async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
-        """Name a camera map by its path under the roots, and pin its bytes; it may be named as beside the series."""
+        """Name a camera map by its path under the roots, and pin its bytes."""
+        facts = (await self._found(draft, name, path, self._source.locate)).facts
+        draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
+
+    async def _pin_table(self, draft: Draft, name: str, path: str) -> None:
+        """The same for a shift field or width curves."""
+        check_suffix(name, path)
+        found = await self._found(draft, name, path, self._source.calibration)
+        check_kind(name, found.path, found.value)
+        draft.analysis[name], draft.maps[name] = found.path, found.digest
+        _named(lambda: fits.resolve(draft.analysis | {name: found.value}, draft.values))
+
+    async def _pin_psf(self, draft: Draft, path: str) -> None:
+        """The same for a PSF, with the pitches that it or the file beside it says."""
+        check_suffix("psf", path)
+        facts = (await self._found(draft, "psf", path, self._source.locate)).facts
+        scale = psf_scale(facts, [1000 * float(draft.values[f"voxelsize.{axis}"]) for axis in "xy"])
+        _check_psf_channels(draft, facts.path, int(scale["channels"]))
+        draft.analysis["psf"], draft.maps["psf"] = facts.path, facts.fingerprint
+        draft.maps[PSF_SCALE] = json.dumps(scale)
+
+    async def _found(self, draft: Draft, name: str, path: str, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Ask for a file by its path under the roots; it may be named as beside the series."""
         folder = draft.located.facts.path.rpartition("/")[0]
         beside = f"{folder}/{path}" if folder else path
         try:
             try:
-                facts = (await self._source.locate(beside)).facts
+                return await ask(beside)
             except NotFound:
-                facts = (await self._source.locate(path)).facts
+                return await ask(path)
         except ClusterError as error:
             error.detail = f"{name}: {error.detail}"
             error.facts["field"] = name
             raise
-        draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
 
 
 def _common(draft: Draft, now: float) -> dict[str, Any]:
@@ -213,6 +244,25 @@ def _check_roi(draft: Draft) -> None:
             f"roi: {roi} does not lie in the frame, which is {facts.width} × {facts.height} px",
             field="analysis.roi",
         )
+
+
+def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
+    fit = fits.find(draft.analysis["fit"])
+    needed = fit.channels or channels_of(draft.analysis)
+    if channels not in (1, needed):
+        raise Invalid(
+            f"psf: {path} holds {channels} channels side by side, and {fit.name} fits {needed}",
+            field="analysis.psf",
+        )
+
+
+def _check_channels(draft: Draft) -> None:
+    """Find out now whether the channels of a beam splitter lie in the frame."""
+    facts, values = draft.located.facts, draft.values
+    fit, shape = fits.find(draft.analysis["fit"]), (facts.height, facts.width)
+    if fit.channels != 1:
+        places = _named(lambda: rectangles(fit, draft.analysis, values, shape))
+        _named(lambda: place(places, shape, chip_origin(values), draft.analysis["roi"]))
 
 
 def _missing_notes(draft: Draft) -> list[str]:

@@ -8,13 +8,15 @@ import numpy as np
 
 from cluster.arrays import TaskResult
 from cluster.errors import Unavailable
-from cluster.protocol import Preview, PreviewCandidate, PreviewFrame, PreviewRequest, PreviewRow
-from cluster.results.quantities import Calibration, quantities
+from cluster.protocol import ChannelBox, Preview, PreviewCandidate, PreviewFrame, PreviewRequest, PreviewRow
+from cluster.results.quantities import Calibration, quantities, status_of
 from cluster.scheduler.core.tasks import Failed
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import Known, State
 from cluster.scheduler.workers import WorkerDesk
+from fitting import fits
+from fitting.geometry import chip_origin, place, rectangles
 from fitting.localisations import FrameStatus
 
 LONGEST_S: Final = 60.0
@@ -72,6 +74,7 @@ class PreviewDesk:
             analysis=sheet.analysis,
             seconds=self._state.clocks.now() - began,
             frames=frames,
+            channels=channel_boxes(sheet),
             notes=sheet.notes,
         )
 
@@ -110,6 +113,25 @@ class PreviewDesk:
         return sorted(frames, key=lambda seen: seen.frame)
 
 
+def channel_boxes(sheet: Sheet) -> list[ChannelBox]:
+    """Return where the channels of a beam splitter lie in the frames."""
+    fit, shape = fits.find(sheet.fit), (sheet.facts.height, sheet.facts.width)
+    if fit.channels == 1:
+        return []
+    placed = place(
+        rectangles(fit, sheet.analysis, sheet.values, shape),
+        shape,
+        chip_origin(sheet.values),
+        sheet.analysis["roi"],
+    )
+    return [
+        ChannelBox(top=top, bottom=bottom, left=left, right=right, flipped=sign < 0)
+        for (top, bottom, left, right), sign in zip(
+            placed.bounds.tolist(), placed.sign[:, 0].tolist(), strict=True
+        )
+    ]
+
+
 def preview_frame(sheet: Sheet, frame: int, result: TaskResult) -> PreviewFrame:
     """Return what was found in a frame, in pixels and photons."""
     status = FrameStatus(int(result.frame_status[0]))
@@ -136,18 +158,23 @@ def _candidate(one: Any) -> PreviewCandidate:
 
 def _rows(sheet: Sheet, rows: np.ndarray[Any, Any]) -> list[PreviewRow]:
     calibration = Calibration.from_metadata(sheet.values)
-    found = quantities(rows, calibration)
+    found, status = quantities(rows, calibration), status_of(rows)
     return [
         PreviewRow(
             x_px=float(found.x_nm[at] / calibration.pixel_x_nm),
             y_px=float(found.y_nm[at] / calibration.pixel_y_nm),
-            sigma_px=_finite(found.sigma_nm[at] / calibration.pixel_x_nm),
+            sigma_px=_of(found.sigma_nm, at, calibration.pixel_x_nm),
             photons=_finite(found.photons[at]),
-            error_x_nm=_finite(found.x_err_nm[at]),
-            status=int(rows["resultCode"][at]),
+            error_x_nm=_of(found.x_err_nm, at),
+            z_nm=_of(found.z_nm, at),
+            status=int(status[at]),
         )
-        for at in np.flatnonzero(np.isfinite(found.x_nm) & np.isfinite(found.y_nm))
+        for at in np.flatnonzero(np.isfinite(found.x_nm) & np.isfinite(found.y_nm)).tolist()
     ]
+
+
+def _of(column: np.ndarray[Any, Any] | None, at: int, unit: float = 1.0) -> float | None:
+    return None if column is None else _finite(column[at] / unit)
 
 
 def _finite(value: Any) -> float | None:

@@ -26,6 +26,7 @@ from cluster.protocol import (
     Versions,
 )
 from cluster.scheduler.blobs import Blobs
+from cluster.scheduler.calibrations import CalibrationDesk
 from cluster.scheduler.core import Rules
 from cluster.scheduler.dataservers import DataServers, SeriesSource
 from cluster.scheduler.entries import (
@@ -88,7 +89,9 @@ class Service:
         self.results = Results(journal, blobs)
         self.epoch = journal.read_now(load_epoch) + 1
         outputs = Outputs(cluster.roots, cluster.results_root)
-        self._submissions = Submissions(source(self.dataservers), outputs, clocks.wall)
+        series = source(self.dataservers)
+        self._submissions = Submissions(series, outputs, clocks.wall)
+        self.calibrations = CalibrationDesk(series)
         self.workers = WorkerDesk(
             self.state, blobs, versions=cluster.versions, cluster_id=cluster.cluster_id, epoch=self.epoch
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Sheet(Message):
     """What a job is: the series as it was found, the complete settings, where each metadata value came from.
 
     [start, stop) are the frames to analyse; `frames` lists the single frames of a preview instead. `maps` holds the
-    fingerprint of each camera map, by the name of its setting.
+    fingerprint of each camera map and calibration, by the name of its setting, and the scale of its PSF.
     """
 
     job_id: str
@@ -56,7 +56,7 @@ class Sheet(Message):
     @property
     def dtype(self) -> np.dtype[np.void]:
         """Return the layout of a row of its results."""
-        return fits.find(self.fit).dtype
+        return fits.row_dtype(self.analysis)
 
     def order(self) -> JobOrder:
         """Return what the core must know."""
@@ -67,7 +67,7 @@ class Sheet(Message):
             stop=self.stop,
             total=self.facts.frames,
             frame_bytes=frame_bytes,
-            fit=self.fit,
+            fit=fits.identity(self.fit),
             owner=self.owner,
             machine=self.machine,
             priority=self.priority,
@@ -107,4 +107,6 @@ def _fit_info(fit: fits.Fit) -> FitInfo:
     )
 
 
-FIT_INFOS: Final[list[FitInfo]] = [_fit_info(fit) for fit in fits.FITS.values()]
+def fit_infos() -> list[FitInfo]:
+    """Return the fits that jobs may ask for here, those of other packages included."""
+    return [_fit_info(fit) for fit in fits.known_fits().values()]

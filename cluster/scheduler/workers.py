@@ -36,7 +36,7 @@ from cluster.scheduler.entries import ResultRow, result_statement
 from cluster.scheduler.journal import Statement
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import State
-from fitting.localisations import FrameStatus
+from fitting.localisations import LAT_GAUSS_DTYPE, FrameStatus
 
 logger = logging.getLogger(__name__)
 
@@ -304,9 +304,11 @@ def _received(body: bytes, sha256: str, sheet: Sheet, bounds: tuple[int, int]) -
             f"the result covers frames {result.start} to {result.stop}, its task {start} to {stop}",
             field="start",
         )
-    tables = [result.rows] if result.fiducials is None else [result.rows, result.fiducials]
-    if any(table.dtype != sheet.dtype or table.ndim != 1 for table in tables):
+    if result.rows.dtype != sheet.dtype or result.rows.ndim != 1:
         raise Invalid(f"the rows are not those of {sheet.fit}", field="rows")
+    markers = result.fiducials
+    if markers is not None and (markers.dtype != LAT_GAUSS_DTYPE or markers.ndim != 1):
+        raise Invalid("the rows of fiducials are not those of LatGaussFitFR", field="fiducials")
     frames = result.rows["tIndex"]
     if len(frames) and (frames.min() < start or frames.max() >= stop):
         raise Invalid("a row lies outside the frames of its task", field="rows")

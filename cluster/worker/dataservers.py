@@ -10,9 +10,9 @@ from cluster.addresses import Candidate, Place, candidates
 from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
 from cluster.backoff import Attempts, Backoff, Pace
 from cluster.errors import ChecksumMismatch, ClusterError, NotFound, TransientError, Unauthorised, Unavailable
-from cluster.protocol import DataServerInfo, Identity, SeriesFacts
+from cluster.protocol import CalibrationFile, DataServerInfo, Identity, SeriesFacts
 from cluster.threads import DaemonThread
-from cluster.transport import Link, series_route
+from cluster.transport import CALIBRATION_BYTES, Link, calibration_route, series_route
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,15 @@ class DataServers:
         async def fetch(link: Link, near: bool) -> SeriesFacts:
             del near
             return await link.get(series_route(path), SeriesFacts)
+
+        return await self._patiently(servers, fetch)
+
+    async def calibration(self, servers: Sequence[DataServerInfo], path: str) -> CalibrationFile:
+        """Return a shift field or width curves; raises as `frames` does."""
+
+        async def fetch(link: Link, near: bool) -> CalibrationFile:
+            del near
+            return await link.get(calibration_route(path), CalibrationFile, limit_bytes=CALIBRATION_BYTES)
 
         return await self._patiently(servers, fetch)
 

@@ -35,7 +35,7 @@ class Analysed(Protocol):
 
 
 Analyse = Callable[..., Analysed]
-Maps = Mapping[str, np.ndarray[Any, Any]]
+Maps = Mapping[str, Any]
 _USUAL: Final[Mapping[str, Any]] = {"estimator": "mle"}
 
 
@@ -147,10 +147,10 @@ def cpu_target(environ: Mapping[str, str]) -> str:
 
 
 def fit_names() -> list[str]:
-    """Return the fits that this worker can run."""
-    from fitting.fits import FITS
+    """Return the fits that this worker can run, those of other packages with their version."""
+    from fitting import fits
 
-    return list(FITS)
+    return [fits.identity(name) for name in fits.known_fits()]
 
 
 def keep_compiled_code(cache: Path, environ: Any) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
 
+from cluster import job_calibrations
 from cluster.arrays import FrameRange
-from cluster.errors import Invalid
-from cluster.protocol import DataServerInfo, JobSpec, SeriesFacts
+from cluster.errors import Conflict, Invalid
+from cluster.job_calibrations import PSF_SCALE
+from cluster.protocol import CalibrationFile, DataServerInfo, JobSpec, SeriesFacts
+from fitting.calibrated import MeasuredPsf
 
 _REQUEST_BYTES: Final = 128 << 20
 _MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
+_TABLES: Final = ("sigma_curves", "shifts")
 _JOBS_KEPT: Final = 4
 
 
@@ -30,6 +35,10 @@ class Servers(Protocol):
         """Return what a series is."""
         ...
 
+    async def calibration(self, servers: Sequence[DataServerInfo], path: str) -> CalibrationFile:
+        """Return a shift field or width curves."""
+        ...
+
 
 class FrameSource:
     """Frames of jobs, with the last range fetched kept: the next one often begins with its end."""
@@ -37,7 +46,7 @@ class FrameSource:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._last: tuple[str, FrameRange] | None = None
-        self._maps: OrderedDict[str, dict[str, np.ndarray[Any, Any]]] = OrderedDict()
+        self._maps: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def range(self, spec: JobSpec, start: int, stop: int) -> FrameRange:
         """Return frames [start, stop) of a job's series; `missing` holds those that do not exist.
@@ -61,13 +70,15 @@ class FrameSource:
         self._last = (spec.job_id, whole)
         return whole
 
-    async def maps(self, spec: JobSpec) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the camera maps of a job as arrays, each fetched once a job.
+    async def maps(self, spec: JobSpec) -> dict[str, Any]:
+        """Return the camera maps and calibrations of a job as arrays and objects, each fetched once a job.
 
         Raises
         ------
         Invalid
             If a map's file holds no image.
+        Conflict
+            If a file is no longer the one that the job was submitted with.
         ClusterError
             As `range` does.
         """
@@ -78,6 +89,13 @@ class FrameSource:
                 for name in _MAPS
                 if isinstance(path := spec.analysis.get(name), str)
             }
+            maps |= {
+                name: await self._table(spec, name, path)
+                for name in _TABLES
+                if isinstance(path := spec.analysis.get(name), str)
+            }
+            if isinstance(path := spec.analysis.get("psf"), str):
+                maps["psf"] = await self._psf(spec, path)
             self._maps[spec.job_id] = maps
             while len(self._maps) > _JOBS_KEPT:
                 self._maps.popitem(last=False)
@@ -91,6 +109,19 @@ class FrameSource:
         fetched = await self._servers.frames(spec.dataservers, path, 0, 1, pinned)
         image: np.ndarray[Any, Any] = fetched.frames[0].astype(np.float32)
         return image
+
+    async def _table(self, spec: JobSpec, name: str, path: str) -> Any:
+        found = await self._servers.calibration(spec.dataservers, path)
+        if job_calibrations.digest(found.value) != spec.maps.get(name, found.digest):
+            raise Conflict(f"{name}: {path} is no longer the file that the job was submitted with", path=path)
+        return found.value
+
+    async def _psf(self, spec: JobSpec, path: str) -> MeasuredPsf:
+        facts = await self._servers.facts(spec.dataservers, path)
+        if PSF_SCALE not in spec.maps:
+            raise Invalid(f"psf: the job does not say the pitches of {path}", field="psf")
+        fetched = await self._servers.frames(spec.dataservers, path, 0, facts.frames, spec.maps["psf"])
+        return job_calibrations.measured_psf(fetched.frames, json.loads(spec.maps[PSF_SCALE]))
 
 
 def pieces(start: int, stop: int, known: FrameRange | None, longest: int) -> list[tuple[int, int, bool]]:

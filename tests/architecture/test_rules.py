@@ -25,9 +25,15 @@ LIGHT_IMPORTS = [
     ("fitting.localise", ["pydantic", "h5py", "fastapi", "httpx"]),
     ("cluster.scheduler.core", ["numpy", "pydantic", "fastapi", "fitting"]),
     ("cluster.scheduler.run", ["numba", "tifffile"]),
-    ("cluster.dataserver.run", ["numba", "scipy"]),
+    ("cluster.dataserver.run", ["numba", "scipy", "matplotlib"]),
+    ("cluster.calibrating.kinds", ["numba", "scipy", "tifffile", "matplotlib"]),
     ("cluster.client", ["numba", "scipy", "fastapi", "zeroconf"]),
-    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf"]),
+    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf", "matplotlib"]),
+    ("cluster.calibration_files", ["numba", "scipy", "h5py", "typer", "tifffile", "matplotlib"]),
+    ("cluster.reports.psf", ["matplotlib", "numba"]),
+    ("fitting.calibration.psf_options", ["numba", "scipy"]),
+    ("cluster.results.picture_files", ["numba", "matplotlib"]),
+    ("cluster.reports.canvas", ["matplotlib", "numba", "scipy"]),
 ]
 
 DANGEROUS = {

@@ -18,6 +18,7 @@ _UM: Final = {
 }  # fmt: skip
 _TAG_UNIT_UM: Final = {2: 25400.0, 3: 10000.0}
 _PLAUSIBLE_UM: Final = (0.005, 10.0)
+_FARTHEST_PLANES_UM: Final = 100.0
 _MICROMANAGER_TAG: Final = 51123
 _MAX_FRAMES: Final = 1 << 31
 
@@ -45,13 +46,16 @@ def _whole(notes: Mapping[str, Any], key: str) -> int:
 
 
 def imagej_metadata(notes: Mapping[str, Any], page: tifffile.TiffPage) -> dict[str, Any]:
-    """Return pixel size and cycle time in PYME's keys."""
+    """Return pixel size, distance of planes and cycle time in PYME's keys."""
     found: dict[str, Any] = {}
     unit_um = _UM.get(str(notes.get("unit", "")).strip().lower())
     for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
         pixels_per_unit = _rational(page, tag)
         if unit_um and pixels_per_unit:
             found[f"voxelsize.{axis}"] = _rounded(unit_um / pixels_per_unit)
+    spacing = notes.get("spacing")
+    if unit_um and isinstance(spacing, int | float) and 0 < spacing * unit_um < _FARTHEST_PLANES_UM:
+        found["voxelsize.z"] = _rounded(spacing * unit_um)
     interval_s = notes.get("finterval")
     if isinstance(interval_s, int | float) and 0 < interval_s < 1e6:
         found["Camera.CycleTime"] = float(interval_s)

@@ -53,6 +53,13 @@ def test_imagej_pixel_size_is_in_micrometres(
     }
 
 
+def test_imagej_spacing_is_the_distance_of_planes(tmp_path: Path) -> None:
+    notes = {"axes": "ZYX", "unit": "um", "spacing": 0.05}
+    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(10, 10), metadata=notes)
+
+    assert _metadata(tmp_path / "a.tif")["voxelsize.z"] == pytest.approx(0.05)
+
+
 def test_imagej_pixels_without_a_unit_give_no_pixel_size(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(100, 100), metadata={"axes": "TYX"})
 

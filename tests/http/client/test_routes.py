@@ -17,7 +17,7 @@ from cluster.errors import ClusterError
 from cluster.http import Gate
 from cluster.protocol import Lease, TaskFailure, Versions, WorkerRegistration
 from cluster.scheduler.app import create_app as scheduler_app
-from cluster.transport import Link, series_route
+from cluster.transport import Link, run_route, series_route
 from cluster.worker.scheduler import SchedulerRoutes
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +38,11 @@ CLIENT_CALLS: dict[str, Callable[[Client], Any]] = {
     "preview": lambda c: c.preview("a.tif"),
     "localisations": lambda c: c.localisations("j1"),
     "render": lambda c: c.render("j1"),
+    "calibrate": lambda c: c.calibrate("psf", "beads.tif"),
+    "calibrations": lambda c: c.calibrations(),
+    "calibration": lambda c: c.calibration("b1"),
+    "calibration_report": lambda c: c.calibration_report("b1"),
+    "calibration_kinds": lambda c: c.calibration_kinds(),
     "identity": lambda c: c.identity(),
     "fits": lambda c: c.fits(),
     "workers": lambda c: c.workers(),
@@ -64,7 +69,7 @@ def scheduler() -> FastAPI:
 @pytest.fixture(scope="module")
 def dataserver() -> FastAPI:
     nothing: Any = SimpleNamespace()
-    return dataserver_app(nothing, Gate({}), nothing)
+    return dataserver_app(nothing, nothing, Gate({}), nothing)
 
 
 class Recorder:
@@ -132,7 +137,15 @@ async def test_the_scheduler_has_a_route_for_every_call_of_a_worker(
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/series", series_route("a b/c.tif"), series_route("a b/c.tif", "/frames")]
+    "path",
+    [
+        "/api/v1/series",
+        series_route("a b/c.tif"),
+        series_route("a b/c.tif", "/frames"),
+        run_route(),
+        run_route("0123456789abcdef"),
+        run_route("0123456789abcdef", "/report.png"),
+    ],
 )
 def test_the_data_server_has_a_route_for_every_call(dataserver: FastAPI, path: str) -> None:
     assert has_route(dataserver, httpx.Request("GET", f"http://127.0.0.1:15440{path}"))

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.store import SeriesStore
 from cluster.http import Gate
 from cluster.protocol import Identity, Role
@@ -55,12 +56,14 @@ async def reading(root: Path) -> AsyncIterator[Reading]:
 
 @pytest.fixture
 async def client_as(
-    reading: Reading, gate: Gate
+    reading: Reading, gate: Gate, root: Path
 ) -> AsyncIterator[Callable[[Role | None], httpx.AsyncClient]]:
     def identity() -> Identity:
         return Identity(role="dataserver", cluster_id="c1", name="lab", machine="m", version="0")
 
-    transport = httpx.ASGITransport(app=create_app(reading.store, gate, identity, reading=reading))
+    calibrations = Calibrations([root], reading.store)
+    app = create_app(reading.store, calibrations, gate, identity, reading=reading)
+    transport = httpx.ASGITransport(app=app)
     clients: list[httpx.AsyncClient] = []
 
     def client(role: Role | None) -> httpx.AsyncClient:

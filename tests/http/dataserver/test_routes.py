@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,60 @@ async def test_a_refused_range_gives_its_memory_back(http: httpx.AsyncClient, re
     await http.get(f"{CELL}/frames", params={"fingerprint": "other"})
 
     assert reading.budget.used == 0
+
+
+CURVES = {
+    "format": "clusterofone width curves",
+    "z_nm": [-100, 0, 100, 200],
+    "sigma_x_nm": [1.0, 2, 3, 4],
+    "sigma_y_nm": [4.0, 3, 2, 1],
+}
+
+
+async def test_width_curves_and_shift_fields_are_handed_out_without_their_notes(
+    http: httpx.AsyncClient, root: Path
+) -> None:
+    (root / "day 1" / "psf.sigma.json").write_text(json.dumps(CURVES), encoding="utf-8")
+    field = {"centre_nm": [0, 0], "scale_nm": 1000, "dx_nm": [[5.0]], "dy_nm": [[1.0, 2.0]]}
+    (root / "shifts.json").write_text(json.dumps({"field": field, "beads": 17}), encoding="utf-8")
+
+    curves = (await http.get("/api/v1/calibrations/day 1/psf.sigma.json")).json()
+    shifts = (await http.get("/api/v1/calibrations/shifts.json")).json()
+
+    assert curves["path"] == "day 1/psf.sigma.json"
+    assert curves["value"] == {name: CURVES[name] for name in ("z_nm", "sigma_x_nm", "sigma_y_nm")}
+    assert shifts["value"]["dy_nm"] == [[1.0, 2.0]]
+    assert len({curves["digest"], shifts["digest"]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "status", "said"),
+    [
+        ("cell.json", '{"voxelsize.x": 0.1}', 400, "neither a shift field nor width curves"),
+        ("curves.json", '{"z_nm": [1, 2]}', 400, "curves.json"),
+        ("curves.json", '{"z_nm": [1, 2', 400, "not JSON"),
+        ("curves.txt", json.dumps(CURVES), 400, "those are .json"),
+        ("large.json", " " * ((4 << 20) + 1), 413, "larger than any calibration"),
+    ],
+)
+async def test_no_other_file_is_handed_out(
+    http: httpx.AsyncClient, root: Path, path: str, text: str, status: int, said: str
+) -> None:
+    (root / path).write_text(text, encoding="utf-8")
+
+    reply = await http.get(f"/api/v1/calibrations/{path}")
+
+    assert reply.status_code == status
+    assert said in reply.json()["detail"]
+
+
+async def test_a_calibration_outside_the_roots_is_not_there_and_needs_a_token(
+    http: httpx.AsyncClient, client_as: Any, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "curves.json"
+    secret.write_text(json.dumps(CURVES), encoding="utf-8")
+    (root / "inside.json").symlink_to(secret)
+
+    assert (await http.get("/api/v1/calibrations/inside.json")).status_code == 404
+    assert (await http.get("/api/v1/calibrations/%2e%2e/curves.json")).status_code == 400
+    assert (await client_as(None).get("/api/v1/calibrations/a.json")).status_code == 401

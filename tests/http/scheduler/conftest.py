@@ -16,7 +16,17 @@ import pytest
 from cluster.arrays import TaskResult, encode_result
 from cluster.errors import NotFound
 from cluster.http import Gate
-from cluster.protocol import DataServerInfo, MetadataValue, SeriesEvent, SeriesFacts, Versions
+from cluster.job_calibrations import digest
+from cluster.protocol import (
+    CalibrationFile,
+    CalibrationOrder,
+    CalibrationRun,
+    DataServerInfo,
+    MetadataValue,
+    SeriesEvent,
+    SeriesFacts,
+    Versions,
+)
 from cluster.scheduler.app import create_app
 from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.core import Rules
@@ -62,6 +72,7 @@ class DescribedSeries:
 
     series: dict[str, SeriesFacts] = field(default_factory=lambda: {"day 1/cells.tif": series_facts()})
     level_adu: int = 97
+    calibrations: dict[str, Any] = field(default_factory=dict)
 
     async def locate(self, series: str) -> Located:
         if series not in self.series:
@@ -70,6 +81,24 @@ class DescribedSeries:
 
     async def frames(self, located: Located, start: int, stop: int) -> np.ndarray[Any, Any]:
         return np.full((stop - start, 4, 4), self.level_adu, np.uint16)
+
+    async def calibration(self, path: str) -> CalibrationFile:
+        if path not in self.calibrations:
+            raise NotFound(f"there is no calibration {path}", path=path)
+        value = self.calibrations[path]
+        return CalibrationFile(path=path, value=value, digest=digest(value))
+
+    async def calibrate(self, order: CalibrationOrder) -> CalibrationRun:
+        raise NotFound(f"there is no series {order.request.series[0]}", field="series")
+
+    async def calibration_runs(self) -> list[CalibrationRun]:
+        return []
+
+    async def calibration_run(self, run_id: str) -> CalibrationRun:
+        raise NotFound(f"there is no calibration {run_id}")
+
+    async def calibration_report(self, run_id: str) -> bytes:
+        raise NotFound(f"there is no calibration {run_id}")
 
     async def events(self, located: Located) -> list[SeriesEvent]:
         return [SeriesEvent(name="ProtocolTask", description="laser on", time=12.5)] * located.facts.events

@@ -30,6 +30,11 @@ ALLOWED = {
     ("get", "/api/v1/jobs/{job_id}/spec"): {"worker"},
     ("post", "/api/v1/preview"): {"submitter"},
     ("get", "/api/v1/fits"): {"viewer", "submitter"},
+    ("get", "/api/v1/calibrations/kinds"): {"viewer", "submitter"},
+    ("post", "/api/v1/calibrations"): {"submitter"},
+    ("get", "/api/v1/calibrations"): {"viewer", "submitter"},
+    ("get", "/api/v1/calibrations/{calibration_id}"): {"viewer", "submitter"},
+    ("get", "/api/v1/calibrations/{calibration_id}/report.png"): {"viewer", "submitter"},
     ("get", "/api/v1/join"): set(),
     ("post", "/api/v1/join/{join_id}"): set(),
     ("post", "/api/v1/dataservers"): set(),
@@ -57,7 +62,7 @@ def test_every_route_is_in_this_table(routes: set[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize(("method", "path"), sorted(ALLOWED))
 async def test_a_route_lets_its_roles_through_and_no_other(hands: Any, method: str, path: str) -> None:
-    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x")
+    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b")
     statuses = {}
     for role in ROLES:
         headers = {"authorization": f"Bearer {token(SECRET, role)}"}
@@ -70,7 +75,7 @@ async def test_a_route_lets_its_roles_through_and_no_other(hands: Any, method: s
 
 @pytest.mark.parametrize(("method", "path"), sorted(ALLOWED))
 async def test_a_route_is_closed_without_a_token_of_ours(hands: Any, method: str, path: str) -> None:
-    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x")
+    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b")
     hands.http.headers.pop("authorization")
     presented = [{}, *({"authorization": header} for header in STRANGE)]
 

@@ -29,6 +29,10 @@ class MoffatPsf(NamedTuple):
     radius_px: Any
 
     @property
+    def channels(self) -> int:
+        return 1
+
+    @property
     def shape_names(self) -> tuple[str, ...]:
         return ("a",)
 

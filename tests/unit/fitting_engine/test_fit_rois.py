@@ -17,7 +17,7 @@ ROIS = np.ones((2, 7, 7))
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"model": "spline"}, "model"),
+        ({"model": "vortex"}, "model"),
         ({"estimator": "magic"}, "estimator"),
         ({"width": 1.3}, "width"),
         ({"sigma_px": -1.0}, "sigma_px"),

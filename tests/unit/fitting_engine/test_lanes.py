@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from fitting.lane_shuffles import next_lane, totals
 from fitting.lanes import (
     LANES,
     absolute,
@@ -67,6 +68,12 @@ def _functions(a: Any, b: Any, out: Any) -> None:
 @numba.njit
 def _gather(table: Any, index: Any, out: Any) -> None:
     store(out, 0, gather(table, 3, load(index, 0)))
+
+
+@numba.njit
+def _sums(rows: Any, out: Any) -> None:
+    store(out, 0, next_lane(load(rows, 5)))
+    store(out, 16, totals(rows, 5))
 
 
 @numba.njit
@@ -139,3 +146,13 @@ def test_each_lane_gathers_a_number_of_its_own() -> None:
     _gather(table, index.astype(np.float32), out)
 
     np.testing.assert_array_equal(out, table[3 + index])
+
+
+def test_lanes_move_on_and_sums_of_sixteen_rows_come_in_their_order() -> None:
+    rows = RNG.uniform(-9, 9, 5 + LANES * LANES).astype(np.float32)
+    out = np.empty(2 * LANES, np.float32)
+
+    _sums(rows, out)
+
+    assert (out[:LANES] == np.roll(rows[5 : 5 + LANES], -1)).all()
+    np.testing.assert_allclose(out[LANES:], rows[5:].reshape(LANES, LANES).sum(axis=1), rtol=1e-5, atol=1e-5)

@@ -14,7 +14,14 @@ from fastapi.responses import JSONResponse
 from cluster.arrays import FrameRange, encode_frames
 from cluster.errors import Invalid, NotFound, Unavailable
 from cluster.http import problem_response
-from cluster.protocol import DataServerInfo, SeriesFacts
+from cluster.protocol import (
+    CalibrationOrder,
+    CalibrationRequest,
+    CalibrationRun,
+    CalibrationRuns,
+    DataServerInfo,
+    SeriesFacts,
+)
 from cluster.scheduler.dataservers import DataServers, RemoteSeries
 from cluster.transport import Link
 
@@ -38,6 +45,7 @@ def facts(path: str, fingerprint: str = "f") -> SeriesFacts:
 def a_data_server(**series: Any) -> FastAPI:
     """A data server on paper: it has these series, and says of others that they are not there."""
     app = FastAPI()
+    runs: dict[str, CalibrationRun] = {}
 
     @app.get("/api/v1/series/{path}")
     async def show(path: str) -> Response:
@@ -53,6 +61,32 @@ def a_data_server(**series: Any) -> FastAPI:
     @app.get("/api/v1/series/{path}/events")
     async def events(path: str) -> list[dict[str, Any]]:
         return [{"name": "ProtocolTask", "description": "laser on", "time": 1.5}]
+
+    @app.post("/api/v1/calibration-runs")
+    async def start(order: CalibrationOrder) -> Response:
+        name = order.request.series[0]
+        if name not in series:
+            return problem_response(NotFound(f"there is no series {name}"))
+        runs[order.id] = CalibrationRun.model_validate(
+            {
+                **order.request.model_dump(),
+                "id": order.id,
+                "state": "queued",
+                "output": "o",
+                "created": len(runs),
+            }
+        )
+        return JSONResponse(runs[order.id].model_dump(), 201)
+
+    @app.get("/api/v1/calibration-runs")
+    async def known() -> CalibrationRuns:
+        return CalibrationRuns(calibrations=list(runs.values()))
+
+    @app.get("/api/v1/calibration-runs/{run_id}")
+    async def one(run_id: str) -> Response:
+        if run_id not in runs:
+            return problem_response(NotFound(f"there is no calibration {run_id}"))
+        return JSONResponse(runs[run_id].model_dump())
 
     return app
 
@@ -151,6 +185,31 @@ async def test_frames_and_events_come_from_a_server_that_answers() -> None:
     assert frames.shape == (3, 4, 3)
     assert frames[0, 0, 0] == 2
     assert events[0].description == "laser on"
+
+
+ORDER = CalibrationOrder(id="0" * 16, request=CalibrationRequest(kind="psf", series=["beads"]))
+
+
+async def test_a_calibration_is_made_by_the_data_server_that_has_the_series_and_found_there() -> None:
+    network = Network(b=a_data_server(), c=a_data_server(beads=facts("beads")))
+    asking = source(network, ["nowhere"], ["b"], ["c"])
+
+    started = await asking.calibrate(ORDER)
+
+    assert started.state == "queued"
+    assert await asking.calibration_run(ORDER.id) == started
+    assert await asking.calibration_runs() == [started]
+
+
+async def test_a_calibration_nobody_can_make_says_why() -> None:
+    network = Network(a=a_data_server())
+
+    with pytest.raises(NotFound, match="there is no series beads"):
+        await source(network, ["a"]).calibrate(ORDER)
+    with pytest.raises(Unavailable, match="cannot be reached"):  # it might have the series
+        await source(network, ["a"], ["nowhere"]).calibrate(ORDER)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await source(network, ["nowhere"], ["a"]).calibration_run(ORDER.id)
 
 
 def test_a_data_server_that_is_silent_for_an_hour_is_forgotten() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.arrays import FrameRange
-from cluster.errors import Invalid
-from cluster.protocol import DataServerInfo, JobSpec, SeriesFacts
+from cluster.errors import Conflict, Invalid
+from cluster.job_calibrations import PSF_SCALE, digest
+from cluster.protocol import CalibrationFile, DataServerInfo, JobSpec, SeriesFacts
 from cluster.worker import frames as frames_module
 from cluster.worker.frames import FrameSource, pieces
+from fitting.shift_field import ShiftField
 
 pytestmark = pytest.mark.anyio
 MakeSpec = Callable[..., JobSpec]
@@ -26,6 +29,7 @@ class FakeServers:
     def __init__(self, make: Callable[..., FrameRange]) -> None:
         self.asked: list[tuple[str, int, int, str]] = []
         self.missing: set[int] = set()
+        self.facts_of: dict[str, int] = {}
         self._make = make
 
     async def frames(
@@ -35,7 +39,7 @@ class FakeServers:
         return self._make(start, stop, tuple(sorted(self.missing & set(range(start, stop)))))
 
     async def facts(self, servers: Sequence[DataServerInfo], path: str) -> SeriesFacts:
-        count = 0 if "empty" in path else 3
+        count = 0 if "empty" in path else self.facts_of.get(path, 3)
         return SeriesFacts(
             path=path,
             height=4,
@@ -46,6 +50,10 @@ class FakeServers:
             bytes=1,
             format="tiff",
         )
+
+    async def calibration(self, servers: Sequence[DataServerInfo], path: str) -> CalibrationFile:
+        value = ShiftField((0.0, 0.0), 1000.0, np.ones((1, 1)), np.zeros((1, 1))).to_dict()
+        return CalibrationFile(path=path, value=value, digest=digest(value))
 
 
 @pytest.fixture
@@ -144,7 +152,7 @@ async def test_frames_that_are_not_those_of_the_job_are_refused(
 
 async def test_maps_are_fetched_once_a_job_as_float_images(servers: FakeServers, make_spec: MakeSpec) -> None:
     source = FrameSource(servers)
-    spec = make_spec(analysis={"variance_map": "maps/v.tif", "dark_map": None, "psf": "p.tif"})
+    spec = make_spec(analysis={"variance_map": "maps/v.tif", "dark_map": None, "psf": None})
 
     maps = await source.maps(spec)
     await source.maps(spec)
@@ -173,3 +181,30 @@ def test_pieces_cover_the_range_once_in_order(
     assert all(b - a <= longest for a, b, is_kept in cut if not is_kept)
     overlap = max(0, min(start + length, at + known) - max(start, at))
     assert sum(b - a for a, b, is_kept in cut if is_kept) == overlap
+
+
+async def test_a_psf_comes_with_the_pitches_that_were_pinned_of_it(
+    servers: FakeServers, make_spec: MakeSpec
+) -> None:
+    scale = {"pixel_nm": 100.0, "step_nm": 50.0, "focus_plane": 1.5, "channels": 1}
+    stack = servers.facts_of["psf.tif"] = 6
+
+    maps = await FrameSource(servers).maps(
+        make_spec(analysis={"psf": "psf.tif"}, maps={"psf": "fp", PSF_SCALE: json.dumps(scale)})
+    )
+
+    assert servers.asked == [("psf.tif", 0, stack, "fp")]
+    assert (maps["psf"].volume.shape, maps["psf"].volume.dtype) == ((6, 4, 5), np.dtype("float32"))
+    assert (maps["psf"].pixel_nm, maps["psf"].step_nm, maps["psf"].focus_plane) == (100.0, 50.0, 1.5)
+
+
+async def test_a_shift_field_that_changed_since_the_submit_is_refused(
+    servers: FakeServers, make_spec: MakeSpec
+) -> None:
+    found = (await FrameSource(servers).maps(make_spec(analysis={"shifts": "s.json"})))["shifts"]
+    pinned = make_spec("j1", analysis={"shifts": "s.json"}, maps={"shifts": digest(found)})
+    changed = make_spec("j2", analysis={"shifts": "s.json"}, maps={"shifts": "0" * 64})
+
+    assert (await FrameSource(servers).maps(pinned))["shifts"] == found
+    with pytest.raises(Conflict, match=r"s\.json is no longer the file"):
+        await FrameSource(servers).maps(changed)

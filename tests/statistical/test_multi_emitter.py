@@ -1,0 +1,131 @@
+"""Several molecules in one place: found as often as the data allow, with errors that tell the truth, and never one too many."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import erf
+from scipy.stats import binom
+
+from fitting import analyse
+from fitting.scoring import columns_of, match, score
+
+pytestmark = pytest.mark.statistical
+
+METADATA = {
+    "voxelsize.x": 0.1,
+    "voxelsize.y": 0.1,
+    "Camera.ADOffset": 100.0,
+    "Camera.ElectronsPerCount": 0.5,
+    "Camera.ReadNoise": 0.0,
+}
+SINGLE = {"background": None, "psf_sigma_nm": 130.0}
+SEVERAL = {**SINGLE, "fit": "GaussMultifitSR"}
+SIZE, PITCH = 240, 40
+
+
+def film(places: Any, size: int, rng: np.random.Generator) -> Any:
+    """Frames of molecules of 1000 photons at places, (molecules, 2) in px for each frame, on 20 photons/px."""
+    edges = np.arange(size + 1) - 0.5
+    frames = np.empty((len(places), size, size), np.uint16)
+    for frame, xy in zip(frames, places, strict=True):
+        along_x, along_y = (
+            np.diff(0.5 * erf((edges[:, np.newaxis] - xy[:, axis]) / (np.sqrt(2) * 1.3)), axis=0)
+            for axis in (0, 1)
+        )
+        frame[:] = np.round(100 + rng.poisson(20 + 1000 * along_y @ along_x.T) / 0.5)
+    return frames
+
+
+def truth_of(places: Any) -> dict[str, Any]:
+    frame = np.repeat(np.arange(len(places)), [len(xy) for xy in places])
+    xy = np.concatenate(places) * 100
+    return {"frame": frame, "x_nm": xy[:, 0], "y_nm": xy[:, 1]}
+
+
+def groups(shape: Any, frames: int, rng: np.random.Generator) -> Any:
+    """Copies of a shape (molecules, 2) in random directions, 40 px from each other: (frames, all molecules, 2)."""
+    y, x = np.mgrid[PITCH // 2 : SIZE : PITCH, PITCH // 2 : SIZE : PITCH]
+    middle = np.column_stack([x.ravel(), y.ravel()]) + rng.uniform(-0.5, 0.5, (frames, x.size, 2))
+    angle = rng.uniform(0, 2 * np.pi, (frames, x.size))
+    turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(
+        *angle.shape, 2, 2
+    )
+    return (middle[:, :, np.newaxis] + np.einsum("fgij,mj->fgmi", turn, np.asarray(shape))).reshape(
+        frames, -1, 2
+    )
+
+
+def test_a_lone_molecule_stays_one() -> None:
+    rng = np.random.default_rng(1)
+    places = groups([(0.0, 0.0)], 56, rng)
+    number = places.shape[0] * places.shape[1]
+
+    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
+
+    assert number >= 2000
+    assert len(rows) >= number
+    # no more than what a rate of two per mille gives in all but one of 10,000 samples of this size
+    assert len(rows) - number <= binom.ppf(0.9999, number, 0.002)
+    assert score(columns_of(rows), truth_of(places)).recall == 1
+
+
+def test_two_molecules_two_pixels_apart_are_two() -> None:
+    rng = np.random.default_rng(2)
+    places = groups([(-1.0, 0.0), (1.0, 0.0)], 20, rng)
+    number = places.shape[0] * places.shape[1]
+
+    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
+    single = analyse(film(places, SIZE, rng), SINGLE, METADATA).rows
+
+    scored = score(columns_of(rows), truth_of(places), radius_nm=150)
+    assert len(single) <= 0.51 * number
+    assert scored.recall >= 0.97 - 4 * math.sqrt(0.97 * 0.03 / number)
+    assert scored.precision >= 0.99 - 4 * math.sqrt(0.99 * 0.01 / number)
+
+
+@pytest.mark.parametrize("distance_px", [3.5, 5.0])
+def test_errors_of_triples_are_those_that_they_report(distance_px: float) -> None:
+    rng = np.random.default_rng(round(10 * distance_px))
+    corner = distance_px / math.sqrt(3)
+    shape = [(corner * math.cos(a), corner * math.sin(a)) for a in np.arange(3) * 2 * np.pi / 3]
+    places = groups(shape, 20, rng)
+    truth = truth_of(places)
+
+    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
+
+    found = columns_of(rows)
+    where, true = (np.column_stack([table["x_nm"], table["y_nm"]]) for table in (found, truth))
+    i, j = match(found["frame"], where, truth["frame"], true, 100.0)
+    error = np.column_stack([found["x_err_nm"], found["y_err_nm"]])
+    pull = ((where[i] - true[j]) / error[i]).ravel()
+    assert len(i) >= 0.995 * len(true)
+    assert len(rows) <= 1.005 * len(true)
+    assert 0.93 <= pull.std() <= 1.07
+    assert abs(pull.mean()) < 4 / math.sqrt(len(pull))
+    photons = rows["fitResults"]["A"][i] * 0.5 * 2 * np.pi * 1.3**2
+    assert (
+        0.93
+        <= ((photons - 1000) / photons / (rows["fitError"]["A"][i] / rows["fitResults"]["A"][i])).std()
+        <= 1.07
+    )
+
+
+@pytest.mark.parametrize(("per_um2", "frames", "gain"), [(0.1, 30, 0.0), (2.0, 12, 0.2), (5.0, 5, 0.3)])
+def test_dense_frames_gain_and_sparse_ones_do_not_lose(per_um2: float, frames: int, gain: float) -> None:
+    rng = np.random.default_rng(round(10 * per_um2))
+    number = round(per_um2 * 5.6**2) if per_um2 > 1 else round(per_um2 * 12**2)
+    size = 64 if per_um2 > 1 else 128
+    places = rng.uniform(4, size - 5, (frames, number, 2))
+    film_ = film(places, size, rng)
+
+    several = score(columns_of(analyse(film_, SEVERAL, METADATA).rows), truth_of(places))
+    single = score(
+        columns_of(analyse(film_, {**SINGLE, "debounce_radius": 2.0}, METADATA).rows), truth_of(places)
+    )
+
+    assert several.jaccard >= single.jaccard + gain
+    assert several.accuracy.rmse_nm < single.accuracy.rmse_nm

@@ -81,11 +81,14 @@ def find(name: str) -> Fit:
     found = _named(name, FITS) or _named(name, plugins.installed(_TAKEN).fits)
     if found is not None:
         return found
+    names = {known.lower(): known for fit in known_fits().values() for known in (fit.name, *fit.aliases)}
+    nearest = difflib.get_close_matches(name.strip().lower(), names, n=1, cutoff=0.7)
+    meant = f"; did you mean {names[nearest[0]]}?" if nearest else ""
     known_names = ", ".join(f"{fit.name} ({', '.join(fit.aliases)})" for fit in known_fits().values())
     broken = "".join(f"; {problem}" for problem in plugins.installed(_TAKEN).problems)
     raise InvalidSettings(
         "fit",
-        f"there is no fit {name!r}; there are: {known_names}{broken}. A fit of another package must be installed here and on every worker",
+        f"there is no fit {name!r}{meant or '.'} There are: {known_names}{broken}. A fit of another package must be installed here and on every worker",
     )
 
 
@@ -184,6 +187,10 @@ def _by_name(analysis: Mapping[str, object]) -> dict[str, object]:
 
 
 def _unknown(key: str) -> str:
+    own = key.removeprefix("options.")
+    owners = [fit.name for fit in known_fits().values() if own in {option.name for option in fit.options}]
+    if owners:
+        return f'is an option of {", ".join(owners)}: give it inside options, {{"{own}": …}}'
     known = {name.lower(): name for name in (*BY_NAME, *BY_KEY)}
     of_the_series = key.split(".", maxsplit=1)[0] in ("Camera", "voxelsize", "Protocol")
     nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.85 if of_the_series else 0.5)

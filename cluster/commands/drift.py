@@ -104,7 +104,8 @@ def _curve(results: Path, smooth_frames: float, largest_error_nm: float) -> Drif
         markers = reader.table("DriftResults")
         if markers is None or not len(markers):
             console.refuse(
-                f"{results}: holds no fits of markers; localise the series with --set track_fiducials=true"
+                f"{results}: holds no fits of markers; localise the series with --set track_fiducials=true. "
+                "If that was done, none was found: try a lower fiducial_threshold or another fiducial_diameter_nm"
             )
         provenance = reader.provenance()
         frames = 0 if provenance is None else len(provenance.ledger.status)

@@ -77,6 +77,8 @@ def export(
 ) -> None:
     """Write a result as a table that other programs read: ThunderSTORM's CSV.
 
+    As there, frames count from 1 and the origin is the corner of the first pixel, half a pixel from its centre. Fits that did not converge are left out.
+
     Example: [bold]clusterofone export analysis/series.h5r series.csv[/]
     """
     from cluster.results.csv import write_csv

@@ -26,7 +26,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A setting (JSON, else text), repeatable: --set threshold=1.2 --set background=-10:0",
+        help='A setting (JSON, else text), repeatable: --set threshold=1.2 --set background=-10:0. A fit\'s own: --set \'options={"z": "lookup"}\'. All are in docs/fits.md.',
     ),
 ]
 Meta = Annotated[
@@ -74,9 +74,12 @@ def analysis(fit: str | None, settings: list[str] | None, like: Path | None) -> 
     chosen: dict[str, Any] = {}
     if like is not None:
         chosen.update(_settings_of(like))
+    given = dict(pair("--set", text) for text in settings or [])
     if fit is not None:
+        if given.get("fit", fit) != fit:
+            console.refuse(f"--fit {fit} and --set fit={given['fit']}: which of the two?", console.USAGE)
         chosen["fit"] = fit
-    return chosen | dict(pair("--set", text) for text in settings or [])
+    return chosen | given
 
 
 def given_metadata(meta: list[str] | None, metadata: Path | None) -> dict[str, Any]:

@@ -312,7 +312,7 @@ def _local_lines(
 
 def _about(curve: DriftCurve, smooth_frames: float) -> Iterator[str]:
     number = len(curve.tracks)
-    yield f"Markers: {number}. The sample moves by {np.ptp(curve.x_nm):.0f} nm in x and {np.ptp(curve.y_nm):.0f} nm in y."
+    yield f"Markers: {number}. The sample moves over {np.ptp(curve.x_nm):.0f} nm in x and {np.ptp(curve.y_nm):.0f} nm in y."
     if number < _FEW_MARKERS:
         yield "With so few markers nothing tells a marker that moves by itself from the sample's drift; three or more are better."
     seen = np.flatnonzero(curve.markers)

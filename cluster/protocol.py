@@ -17,7 +17,7 @@ DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
 JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "cancelled", "failed"]
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
-CalibrationKind = Literal["psf", "shifts", "camera_maps"]
+CalibrationKind = Literal["psf", "shifts", "camera_maps", "drift"]
 CalibrationState = Literal["queued", "running", "done", "failed"]
 
 Text = Annotated[str, Field(max_length=1024)]

@@ -48,6 +48,11 @@ def make(asked: Mapping[str, Any]) -> Made:
         from cluster.calibrating.shifts import make_shifts
 
         return make_shifts(series[0], options, output, metadata=metadata)
+    if kind.name == "drift":
+        from cluster.calibrating.drift import make_drift
+
+        corrected = kind.targets(output)["corrected"] if options.get("apply") else None
+        return make_drift(series[0], options, output, corrected=corrected)
     from cluster.calibrating.camera_maps import make_camera_maps
 
     return make_camera_maps(series[0], series[1:], options, output, metadata=metadata)

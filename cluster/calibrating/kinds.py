@@ -47,6 +47,17 @@ _MAP_SETTINGS: Final = (
     ),
 )  # fmt: skip
 
+_DRIFT_SETTINGS: Final = (
+    Setting(
+        "smooth_frames", None, "number", 10.0, "frames", "Width of the smoothing window.", minimum=0.0, maximum=100_000.0,
+    ),
+    Setting(
+        "largest_error_nm", None, "number", 10.0, "nm", "Fits of markers with larger errors do not count.",
+        minimum=0.01, maximum=1000.0,
+    ),
+    Setting("apply", None, "boolean", False, "", "Write the result without the drift, too."),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -61,6 +72,8 @@ class Kind:
         How many series it is made of, at most.
     results : bool
         Whether a result file (.h5r) does as well as a series.
+    results_only : bool
+        Whether nothing else does.
     suffix : str
         What the name of its output ends in; empty for a folder.
     ending : str
@@ -78,6 +91,7 @@ class Kind:
     suffix: str
     ending: str
     targets: Callable[[Path], dict[str, Path]]
+    results_only: bool = False
 
 
 def psf_targets(output: Path) -> dict[str, Path]:
@@ -100,6 +114,12 @@ def map_targets(output: Path) -> dict[str, Path]:
     """Return the files of a camera's maps; the output is their folder."""
     maps = {name: output / f"{name}.tif" for name in MAPS}
     return maps | {"numbers": output / "maps.json", "picture": output / "maps.png"}
+
+
+def drift_targets(output: Path) -> dict[str, Path]:
+    """Return the files of a drift curve."""
+    corrected = output.with_name(f"{output.stem}_corrected.h5r")
+    return {"curve": output, "picture": output.with_suffix(".png"), "corrected": corrected}
 
 
 KINDS: Final[Mapping[CalibrationKind, Kind]] = {
@@ -138,6 +158,18 @@ KINDS: Final[Mapping[CalibrationKind, Kind]] = {
             ending="_camera",
             targets=map_targets,
         ),
+        Kind(
+            name="drift",
+            title="Drift",
+            description="From a result with fits of fiducial markers: how the sample moved, and the result without it.",
+            settings=_DRIFT_SETTINGS,
+            most_series=1,
+            results=True,
+            suffix=".csv",
+            ending="_drift",
+            targets=drift_targets,
+            results_only=True,
+        ),
     )
 }
 
@@ -171,6 +203,11 @@ def check(request: CalibrationRequest) -> None:
         )
     if len(set(request.series)) < len(request.series):
         raise Invalid("series: one is given twice", field="series")
+    wrong = [path for path in request.series if not path.lower().endswith(".h5r")]
+    if kind.results_only and wrong:
+        raise Invalid(f"series: {kind.name} is made of a result, an .h5r, not of {wrong[0]}", field="series")
+    if kind.results_only and request.metadata:
+        raise Invalid(f"metadata: {kind.name} takes those of the result", field="metadata")
     check_known(request.metadata)
     try:
         options = parsed(kind, request.options)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cluster.commands import console
 from cluster.commands.options import Json
-
-if TYPE_CHECKING:
-    from fitting.calibration.drift import DriftCurve
 
 
 def register(app: typer.Typer) -> None:
@@ -52,30 +49,26 @@ def drift(
 
     Example: [bold]clusterofone drift analysis/series.h5r --apply analysis/series_still.h5r[/]
     """
-    from cluster.reports.drift import drift_report
-    from cluster.results.drift_table import write_drift
-    from cluster.results.publish import writing
+    from cluster.calibrating.drift import make_drift
 
     table = output or results.with_name(f"{results.stem}_drift.csv")
-    picture = table.with_suffix(".png")
-    _check(results, table, picture, apply, overwrite=overwrite)
-    curve = _curve(results, smooth_frames, largest_error_nm)
-    drawn = drift_report(curve, f"{table.name}, from {results.name}")
-    columns = {name: getattr(curve, name) for name in ("frame", "x_nm", "y_nm", "x_error_nm", "y_error_nm")}
-    write_drift(table, columns | {"markers": curve.markers}, replace=overwrite)
-    with writing(picture, replace=overwrite) as temporary:
-        temporary.write_bytes(drawn)
-    for note in curve.notes:
-        console.say(note)
-    files = {"curve": table, "picture": picture}
-    if apply is not None:
-        files["corrected"] = apply
-        _apply(results, apply, table, overwrite=overwrite)
-    for name, path in files.items():
+    _check(results, table, table.with_suffix(".png"), apply, overwrite=overwrite)
+    given = {"smooth_frames": smooth_frames, "largest_error_nm": largest_error_nm}
+    with console.progress() as bar:
+        shown = bar.add_task("drift", total=None, rates="localisations")
+
+        def advance(doing: str, done: int, total: int | None) -> None:
+            bar.update(shown, description=doing, completed=done, total=total)
+
+        made = make_drift(results, given, table, corrected=apply, replace=overwrite, advance=advance)
+    for finding in made.findings:
+        console.say(finding.text)
+    for name, path in made.files.items():
         console.say(f"{name}: {path}")
     if json:
-        paths = {name: str(path) for name, path in files.items()}
-        console.print_json(curve.numbers() | {"notes": list(curve.notes), "files": paths})
+        paths = {name: str(path) for name, path in made.files.items()}
+        notes = [finding.text for finding in made.findings]
+        console.print_json(dict(made.numbers) | {"notes": notes, "files": paths})
 
 
 def _check(results: Path, table: Path, picture: Path, apply: Path | None, *, overwrite: bool) -> None:
@@ -92,41 +85,3 @@ def _check(results: Path, table: Path, picture: Path, apply: Path | None, *, ove
     taken = [path for path in (table, picture, apply) if path is not None and path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")
-
-
-def _curve(results: Path, smooth_frames: float, largest_error_nm: float) -> DriftCurve:
-    from cluster.results.drift_table import check_uncorrected
-    from cluster.results.h5r import Reader
-    from fitting.calibration.drift import drift_from_rows
-
-    with Reader(results) as reader:
-        check_uncorrected(reader)
-        markers = reader.table("DriftResults")
-        if markers is None or not len(markers):
-            console.refuse(
-                f"{results}: holds no fits of markers; localise the series with --set track_fiducials=true. "
-                "If that was done, none was found: try a lower fiducial_threshold or another fiducial_diameter_nm"
-            )
-        provenance = reader.provenance()
-        frames = 0 if provenance is None else len(provenance.ledger.status)
-        last = max((int(block["tIndex"].max(initial=-1)) for block in reader.blocks()), default=-1)
-    return drift_from_rows(
-        markers, max(frames, last + 1), smooth_frames=smooth_frames, largest_error_nm=largest_error_nm
-    )
-
-
-def _apply(results: Path, out: Path, table: Path, *, overwrite: bool) -> None:
-    from cluster.results.csv import write_csv
-    from cluster.results.drift_table import read_drift, write_corrected
-
-    correct = read_drift(table)
-    with console.progress() as bar:
-        shown = bar.add_task("writing", total=None, rates="localisations")
-
-        def advance(done: int, total: int) -> None:
-            bar.update(shown, completed=done, total=total)
-
-        if out.suffix.lower() == ".csv":
-            write_csv(results, out, replace=overwrite, advance=advance, correct=correct)
-        else:
-            write_corrected(results, out, correct, table, replace=overwrite, advance=advance)

@@ -25,7 +25,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 async def test_every_kind_says_what_its_options_are(lab: Any) -> None:
     kinds = {kind["name"]: kind for kind in (await lab.http.get("/api/v1/calibrations/kinds")).json()}
 
-    assert set(kinds) == {"psf", "shifts", "camera_maps"}
+    assert set(kinds) == {"psf", "shifts", "camera_maps", "drift"}
     for kind in kinds.values():
         assert kind["options"]["type"] == "object"
         assert kind["options"]["additionalProperties"] is False
@@ -118,6 +118,9 @@ async def test_metadata_of_the_request_go_before_the_files(lab: Any, sidecar: An
         ({"kind": "shifts", "output": "day 1/flat.json"}, 409, "output", "flat.tif is there already"),
         ({"kind": "psf", "options": {"pixel_nm": "x"}}, 400, "options.pixel_nm", "pixel_nm"),
         ({"kind": "shifts", "series": ["day 1/dark.tif", "day 1/flat.tif"]}, 400, "series", "1 at most"),
+        ({"kind": "drift"}, 400, "series", "an .h5r"),
+        ({"kind": "drift", "series": ["none.h5r"]}, 404, "series", "none.h5r"),
+        ({"kind": "drift", "series": ["a.h5r"], "metadata": {"voxelsize.x": 0.1}}, 400, "metadata", "of the result"),
         ({"kind": "shifts", "options": {"model": "round"}}, 400, "options.model", "affine"),
         ({"kind": "shifts", "options": {"analysis": {"treshold": 2}}}, 400, "options.analysis.treshold", "threshold"),
     ],

@@ -15,6 +15,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from cluster.calibrating.__main__ import answer
 from cluster.commands import cameramaps, drift, files, shifts
 from cluster.commands.console import Refused
 from cluster.dataserver.readers.registry import open_series
@@ -324,6 +325,31 @@ def test_a_table_and_a_picture_may_be_made_without_the_drift(tmp_path: Path, mov
     gone = x_of(tmp_path / "plain.csv") - x_of(tmp_path / "corrected.csv")
     assert gone[-1] == pytest.approx(59.8, abs=2.5)
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "corrected.png").read_bytes()
+
+
+def test_a_drift_asked_for_over_rest_is_that_of_the_command(tmp_path: Path, moving: Path) -> None:
+    (tmp_path / "rest").mkdir()
+    ours = (tmp_path / "ours.csv", tmp_path / "ours_corrected.h5r")
+    assert run("drift", moving, "-o", ours[0], "--apply", ours[1]).exception is None
+    asked = {"kind": "drift", "series": [str(moving)], "metadata": {}, "options": {"apply": True}}
+
+    said = answer(asked | {"output": str(tmp_path / "rest" / "theirs.csv")})
+
+    files = {name: Path(path) for name, path in said["files"].items()}
+    assert set(files) == {"curve", "picture", "corrected"}
+    assert files["curve"].read_bytes() == ours[0].read_bytes()
+    with Reader(files["corrected"]) as theirs, Reader(ours[1]) as mine:
+        np.testing.assert_array_equal(theirs.table("FitResults"), mine.table("FitResults"))
+    assert (
+        "track_fiducials"
+        in answer(
+            asked
+            | {
+                "series": [str(write_results(tmp_path / "bare.h5r", still_rows(False)))],
+                "output": str(tmp_path / "b.csv"),
+            }
+        )["error"]
+    )
 
 
 def test_results_of_which_no_drift_can_be_known_are_named(tmp_path: Path, moving: Path) -> None:

@@ -14,7 +14,7 @@ from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.lanes import LANES
 from fitting.localisations import ResultCode
-from fitting.poisson import UNKNOWN
+from fitting.poisson import QUALITY, UNKNOWN
 from fitting.rois import fill_blanks, pack
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def estimate(
     blocks = -(-number // LANES)
     theta, covariance, quality = (
         np.empty(blocks * columns * LANES, np.float32)
-        for columns in (kind.parameters, kind.covariances, mle.QUALITY)
+        for columns in (kind.parameters, kind.covariances, QUALITY)
     )
     kind.fit_blocks(
         data, extra, blocks, side, np.float32(width_px), np.float32(aspect), theta, covariance, quality
@@ -101,7 +101,7 @@ def estimate(
         for array, columns in (
             (theta, kind.parameters),
             (covariance, kind.covariances),
-            (quality, mle.QUALITY),
+            (quality, QUALITY),
         )
     ]
     return _without_nonsense(Estimates(*rows), side, width_px)

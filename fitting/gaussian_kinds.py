@@ -21,9 +21,10 @@ import numpy.typing as npt
 from fitting.calibrated import SigmaCurves
 from fitting.kernel import borrower, provides
 from fitting.lanes import LANES, load, select, splat, square_root, store
-from fitting.poisson import DEGENERATE, LEAST_MEAN, LEAST_WIDTH, LEFT_ROI, at_least
+from fitting.poisson import DEGENERATE, LEAST_WIDTH, LEFT_ROI, at_least
 from fitting.psf import axis_factors
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
+from fitting.row_sums import row_sums
 from fitting.template_match import PIXEL_VARIANCE, correlate, write_residual
 from fitting.width_table import cubics, look_up, widths_at
 
@@ -274,8 +275,8 @@ def _sums(
 ) -> Any:  # fmt: skip
     r"""Gradient and Fisher matrix in x, y, s_x, s_y, N, b, the derivatives by the first four divided by N.
 
-    As in `fitting.mle`: sums along a row over products of the x factors only, which the row's y factors then multiply;
-    ``P`` stands for E, ``G`` for dE/dx, ``S`` for dE/ds, ``R`` for x/μ - 1 and ``W`` for 1/μ.
+    As in `fitting.mle`: sums along a row over products of the x factors only, which the row's y factors then multiply; their names are those
+    of `fitting.row_sums`.
     """
     z = splat(0.0)
     g0, g1, g2, g3, g4, g5 = z, z, z, z, z, z
@@ -285,18 +286,9 @@ def _sums(
         py, dy, wy = load(fy, j * LANES), load(gy, j * LANES), load(hy, j * LANES)
         height = n * py
         at = first + j * side * LANES
-        R, RP, RG, RS, W, WP, WG, WS = z, z, z, z, z, z, z, z
-        PP, PG, PS, GG, GS, SS = z, z, z, z, z, z
-        for i in range(side):
-            p, g, s = load(fx, i * LANES), load(gx, i * LANES), load(hx, i * LANES)
-            mu = at_least(height * p + (load(extra, at + i * LANES) + b), LEAST_MEAN)
-            w = 1.0 / mu
-            r = load(data, at + i * LANES) * w - 1.0
-            R, RP, RG, RS = R + r, RP + r * p, RG + r * g, RS + r * s
-            wp, wg, ws = w * p, w * g, w * s
-            W, WP, WG, WS = W + w, WP + wp, WG + wg, WS + ws
-            PP, PG, PS = PP + wp * p, PG + wp * g, PS + wp * s
-            GG, GS, SS = GG + wg * g, GS + wg * s, SS + ws * s
+        R, RP, RG, RS, W, WP, WG, WS, PP, PG, PS, GG, GS, SS = row_sums(
+            data, extra, at, side, height, b, fx, gx, hx
+        )
         g0, g1, g2, g3 = g0 + py * RG, g1 + dy * RP, g2 + py * RS, g3 + wy * RP
         g4, g5 = g4 + py * RP, g5 + R
         pp, pd, pw, dw = py * py, py * dy, py * wy, dy * wy

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fitting.errors import InvalidFrames, InvalidSettings
 from fitting.gaussian_kinds import AstigmaticPsf, EllipticPsf, GaussianPsf
 from fitting.lanes import LANES
-from fitting.linked_kernel import QUALITY, fit_linked
-from fitting.poisson import UNKNOWN
+from fitting.linked_kernel import fit_linked
+from fitting.poisson import QUALITY, UNKNOWN
 from fitting.psf_kinds import Psf, Views
 from fitting.rois import fill_blanks
 from fitting.slots import make_slots

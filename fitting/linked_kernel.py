@@ -31,21 +31,18 @@ from fitting.poisson import (
     LEAST_MEAN,
     LEAST_PHOTONS,
     LEFT_ROI,
-    UNKNOWN,
+    QUALITY,
     at_least,
-    expected_deviance,
+    deviance_terms,
     moments,
     within,
 )
-from fitting.psf import logarithm
 from fitting.psf_kinds import begin, equations, image, limits, longest_step, scratch, trials
 from fitting.slots import FACTORS, PHOTONS, POSITION, SHAPE
 from fitting.symmetric import factorise, invert, substitute
 
 _LEARNT_FROM = 3  # steps before them are large, and what they did to the slope says little
 _SHORTEST, _LONGEST, _LONGEST_LATE = 0.3, 2.0, 0.5
-QUALITY = 4
-"""deviance, deviance over its expectation, iterations, result code."""
 
 
 @kernel
@@ -422,6 +419,6 @@ def _deviance(psf: Any, slots: Any, views: Any, block: int, theta: Any, room: An
         for pixel in range(0, area * LANES, LANES):
             mu = at_least(n * load(room.share, pixel) + (load(views.extra, first + pixel) + b), LEAST_MEAN)
             x = load(views.data, first + pixel)
-            total = total + (mu - x + x * logarithm(at_least(x / mu, 1e-30)))
-            expected = expected + select(mu < UNKNOWN, expected_deviance(mu), 0.0)
+            half, mean = deviance_terms(x, mu)
+            total, expected = total + half, expected + mean
     return total * 2.0, expected

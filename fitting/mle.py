@@ -37,20 +37,19 @@ from fitting.poisson import (
     LEAST_PHOTONS,
     LEAST_WIDTH,
     LEFT_ROI,
-    UNKNOWN,
+    QUALITY,
     at_least,
-    expected_deviance,
+    deviance_terms,
     moments,
     within,
 )
-from fitting.psf import axis_factors, logarithm
+from fitting.psf import axis_factors
+from fitting.row_sums import row_sums
 
 PARAMETERS = 5
 """x, y [px] from the centre of the ROI's middle pixel, N [e⁻], b [e⁻/px], s [px]."""
 COVARIANCES = 6
 """The variances of the five, then the covariance of N and s."""
-QUALITY = 4
-"""deviance, deviance over its expectation, iterations, result code."""
 
 
 @kernel
@@ -194,43 +193,19 @@ def _normal_equations(
     r"""Gradient (5) and Fisher matrix (15), with the derivatives by x, y and s divided by N.
 
     The model is separable, so the sums along a row, over products of the x factors only, are
-    multiplied by the row's y factors afterwards: ``P`` stands for E, ``G`` for dE/dx, ``S`` for dE/ds, ``R`` for x/μ - 1 and ``W`` for 1/μ.
+    multiplied by the row's y factors afterwards; their names are those of `fitting.row_sums`.
     """
     z = splat(0.0)
     g0, g1, g2, g3, g4 = z, z, z, z, z
-    h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44 = (
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-        z,
-    )
+    h00, h01, h02, h03, h04, h11, h12, h13, h14 = z, z, z, z, z, z, z, z, z
+    h22, h23, h24, h33, h34, h44 = z, z, z, z, z, z
     for j in range(side):
         py, dy, wy = load(fy, j * LANES), load(gy, j * LANES), load(sy, j * LANES) * aspect
         height = n * py
         at = first + j * side * LANES
-        R, RP, RG, RS, W, WP, WG, WS = z, z, z, z, z, z, z, z
-        PP, PG, PS, GG, GS, SS = z, z, z, z, z, z
-        for i in range(side):
-            p, g, s = load(fx, i * LANES), load(gx, i * LANES), load(sx, i * LANES)
-            mu = at_least(height * p + (load(extra, at + i * LANES) + b), LEAST_MEAN)
-            w = 1.0 / mu
-            r = load(data, at + i * LANES) * w - 1.0
-            R, RP, RG, RS = R + r, RP + r * p, RG + r * g, RS + r * s
-            wp, wg, ws = w * p, w * g, w * s
-            W, WP, WG, WS = W + w, WP + wp, WG + wg, WS + ws
-            PP, PG, PS = PP + wp * p, PG + wp * g, PS + wp * s
-            GG, GS, SS = GG + wg * g, GS + wg * s, SS + ws * s
+        R, RP, RG, RS, W, WP, WG, WS, PP, PG, PS, GG, GS, SS = row_sums(
+            data, extra, at, side, height, b, fx, gx, sx
+        )
         g0, g1, g2, g3 = g0 + py * RG, g1 + dy * RP, g2 + py * RP, g3 + R
         g4 = g4 + py * RS + wy * RP
         pp, pd, pw = py * py, py * dy, py * wy
@@ -258,6 +233,6 @@ def _deviance(data: Any, extra: Any, first: int, side: int, n: Any, b: Any, fx: 
         for i in range(side):
             mu = at_least(height * load(fx, i * LANES) + (load(extra, at + i * LANES) + b), LEAST_MEAN)
             x = load(data, at + i * LANES)
-            total = total + (mu - x + x * logarithm(at_least(x / mu, 1e-30)))
-            expected = expected + select(mu < UNKNOWN, expected_deviance(mu), 0.0)
+            half, mean = deviance_terms(x, mu)
+            total, expected = total + half, expected + mean
     return total * 2.0, expected

@@ -12,9 +12,13 @@ import numpy as np
 from fitting.kernel import device
 from fitting.lanes import LANES, load, select, splat
 from fitting.localisations import ResultCode
+from fitting.psf import logarithm
 
 UNKNOWN = np.float32(2.0**100)
 """`data` and `extra` of a pixel that says nothing: a variance without bound, at which x/μ is exactly 1."""
+
+QUALITY = 4
+"""What a fit says of itself: deviance, deviance over its expectation, iterations, result code."""
 
 ITERATIONS = 40
 CLOSE = 1e-4  # g·H⁻¹g: a hundredth of a standard error, before the last step
@@ -93,3 +97,10 @@ def expected_deviance(mu: Any) -> Any:
     p = p * u + 6.83710860
     p = p * u + 0.0352790497
     return select(mu > 5.0, sixth + sixth * inverse + 1.0, p)
+
+
+@device
+def deviance_terms(x: Any, mu: Any) -> Any:
+    """Half of a pixel's deviance, μ - x + x ln(x/μ), and what the whole of it is on average if μ is right; 0 where nothing is known."""
+    half = mu - x + x * logarithm(at_least(x / mu, 1e-30))
+    return half, select(mu < UNKNOWN, expected_deviance(mu), 0.0)

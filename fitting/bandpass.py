@@ -45,10 +45,10 @@ _SPARSE_ABOVE, _SPARSE_BELOW = 1, 2  # rows of the sparse grid that interpolatio
 class Workspace(NamedTuple):
     """Rows in flight, `stride` floats each and, where filters pass along x, `side` on either side; `band` rows a band.
 
-    signal: P, with `above` and `below` rows that the filters reach; low, high: after the pass along y; columns: every
-    second pixel of a row of G₃ * P; wide: its own rows; filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame; noise: σ² in the same places; bits: pixels
-    over the threshold, a word a strip, two rows of the band before first; pending (2,) int64: the frame whose peaks
-    wait for room, or -1, and their number.
+    signal: P, with `above` and `below` rows that the filters reach. low, high: after the pass along y. columns: every second pixel of a row of
+    G₃ * P. wide: G₃ * P on its own rows. filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame. noise: σ² in
+    the same places. bits: pixels over the threshold, a word a strip, two rows of the band before first. pending (2,) int64: the frame
+    whose peaks wait for room, or -1, and their number.
     """
 
     signal: Any
@@ -70,9 +70,8 @@ class Workspace(NamedTuple):
 def make_workspace(width: int, filters: Filters) -> Workspace:
     """Rows for frames of `width` px."""
     strips = -(-width // STRIP)
-    stride = (
-        strips + 1 - strips % 2
-    ) * STRIP  # odd: rows of a power of two would share few places in the cache
+    # Odd: rows of a power of two would share few places in the cache.
+    stride = (strips + 1 - strips % 2) * STRIP
     side = (len(filters.high) + 3 + 2 * LANES - 1) // LANES * LANES
     near, far = len(filters.low) - 1, len(filters.sparse) - 1
     above, below = (max(near, far + 2), far + 4) if filters.step == 2 else (max(near, far), max(near, far))

@@ -34,7 +34,7 @@ def is_molecule(
 ) -> Any:
     """Whether the peak at (y, x) may be one: nothing saturated around it, and its neighbours as bright as a PSF makes them."""
     height, width = frame.shape
-    dark, flat, floor = law.dark, law.flat, law.floor  # once: each look-up in a tuple counts references
+    dark, flat, floor = law.dark, law.flat, law.floor
     saturated = False
     for v in range(max(y - 1, 0), min(y + 2, height)):
         for u in range(max(x - 1, 0), min(x + 2, width)):

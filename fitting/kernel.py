@@ -1,6 +1,6 @@
 """How every compiled function of this package is compiled.
 
-``device`` marks a small function that is inlined into others; ``provides`` one of several, of which the type of the first argument
+``device`` marks a small function that is inlined into others, ``borrower`` one that allocates nothing and therefore counts no references; ``provides`` one of several, of which the type of the first argument
 chooses while a kernel is compiled; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
 disk. Numba notices a change of the file that holds an entry, but not of the files it inlines, so the folder of the
 kept code carries a digest of the package's source: an upgraded package never runs stale code.

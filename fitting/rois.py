@@ -163,11 +163,7 @@ def _cut_inside(
     x = x0 - half
     to = index // LANES * side * side * LANES + index % LANES
     total, number = splat(0.0), splat(0.0)
-    darks, flats, variances = (
-        law.dark,
-        law.flat,
-        law.variance,
-    )  # once: each look-up in a tuple counts references
+    darks, flats, variances = law.dark, law.flat, law.variance
     for row in range(-half, half + 1):
         y = y0 + down * row
         raw, v = load_numbers(frame[y], x), load(variances[at_row(variances, y)], x)

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from fitting.calibration.camera_maps import CameraMaps
     from fitting.calibration.pixel_sums import PixelStatistics
 
-_VALUES: Final = {
-    "dark": "dark_adu",
-    "variance": "variance",
-    "flatfield": "flatfield",
-    "gain": "gain_adu_per_e",
-}
 _SETTINGS: Final = {"dark": "dark_map", "variance": "variance_map", "flatfield": "flatfield_map"}
 _KEY: Final = "Camera.ElectronsPerCount"
 
@@ -134,8 +128,7 @@ def _write(output: Path, maps: CameraMaps, read: Sequence[_Series], *, replace: 
     inputs = [one.facts for one in read]
     names = ", ".join(str(one["file"]) for one in inputs)
     picture = camera_report(maps, read[0].statistics, f"Camera maps from {names}")
-    for name, attribute in _VALUES.items():
-        values = getattr(maps, attribute)
+    for name, values in _by_file(maps).items():
         if values is not None:
             _save(files[name], partial(_save_map, values), replace=replace)
             continue
@@ -152,6 +145,17 @@ def _write(output: Path, maps: CameraMaps, read: Sequence[_Series], *, replace: 
     _save(files["numbers"], lambda path: path.write_text(text, encoding="utf-8"), replace=replace)
     _save(files["picture"], lambda path: path.write_bytes(picture), replace=replace)
     return files
+
+
+def _by_file(maps: CameraMaps) -> dict[str, Any]:
+    in_electrons = maps.variance_unit == "e-^2"
+    return {
+        "dark": maps.dark_adu,
+        "variance": maps.variance if in_electrons else None,
+        "variance_adu2": None if in_electrons else maps.variance,
+        "flatfield": maps.flatfield,
+        "gain": maps.gain_adu_per_e,
+    }
 
 
 def _save(target: Path, write: Callable[[Path], Any], *, replace: bool) -> None:

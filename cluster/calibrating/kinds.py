@@ -22,7 +22,8 @@ from fitting.settings import Setting
 SHIFT_FIT: Final = "SplitterShiftEstFR"
 SHIFT_ANALYSIS: Final[Mapping[str, Any]] = {"fit": SHIFT_FIT, "background": None, "threshold": 2.0}
 """How beads are localised, unless `analysis` says otherwise."""
-MAPS: Final = ("dark", "variance", "flatfield", "gain")
+MAPS: Final = ("dark", "variance", "variance_adu2", "flatfield", "gain")
+"""A camera has one of the two variances: that in ADU² is no map of a job, and must not be taken for one."""
 
 _SHIFT_SETTINGS: Final = (
     Setting(

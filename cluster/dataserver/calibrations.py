@@ -169,7 +169,7 @@ class Calibrations:
             try:
                 answer = await self._answer(entry)
                 changes = _outcome(entry.placed, answer)
-            except Exception as error:
+            except Exception as error:  # the task's outermost: the run must end, whatever the fault
                 logger.exception("calibration %s failed", entry.run.id)
                 changes = {"state": "failed", "error": f"the data server met a fault of its own: {error}"}
             _change(entry, finished=self._wall(), **changes)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from cluster.calibrating.kinds import SHIFT_FIT
 from cluster.errors import ClusterError, Invalid, NotFound
 from cluster.job_calibrations import PSF_SCALE, check_kind, check_suffix, psf_scale
 from cluster.metadata_keys import check_known
@@ -263,6 +264,18 @@ def _check_channels(draft: Draft) -> None:
     if fit.channels != 1:
         places = _named(lambda: rectangles(fit, draft.analysis, values, shape))
         _named(lambda: place(places, shape, chip_origin(values), draft.analysis["roi"]))
+        draft.notes += _assumed_of_channels(fit, draft.analysis)
+
+
+def _assumed_of_channels(fit: fits.Fit, analysis: Mapping[str, Any]) -> list[str]:
+    """Say what nobody said: wrong channels give rows that look like results."""
+    said = []
+    if fit.channels == 2 and analysis["channel0_roi"] is None and analysis["channel1_roi"] is None:
+        flipped = ", the lower one upside down" if analysis["flip"] else ""
+        said.append(f"channel0_roi and channel1_roi are not given: the upper and the lower half{flipped}")
+    if analysis["shifts"] is None and fit.name != SHIFT_FIT:  # which measures them
+        said.append("shifts is not given: the channels are taken to lie exactly over each other")
+    return said
 
 
 def _missing_notes(draft: Draft) -> list[str]:

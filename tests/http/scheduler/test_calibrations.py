@@ -141,6 +141,21 @@ async def test_a_stack_of_imagej_says_its_pitches_in_pymes_keys(
     assert scale == {"pixel_nm": 100.0, "step_nm": 50.0, "focus_plane": 7.0, "channels": 2.0}
 
 
+async def test_a_job_says_what_nobody_said_of_its_channels(hands: Any, calibrated: Any) -> None:
+    async def notes(**analysis: Any) -> str:
+        return "\n".join((await hands.job(await hands.submitted(analysis=analysis)))["notes"])
+
+    bare = await notes(fit="two-colour")
+    said = await notes(
+        fit="two-colour", shifts="shifts.json", channel0_roi=[0, 0, 20, 10], channel1_roi=[0, 10, 20, 10]
+    )
+
+    assert "the upper and the lower half, the lower one upside down" in bare
+    assert "shifts is not given" in bare
+    assert said == ""
+    assert "shifts" not in await notes(fit="SplitterShiftEstFR")
+
+
 async def test_every_fit_publishes_a_schema(hands: Any) -> None:
     published = (await hands.http.get("/api/v1/fits")).json()
 

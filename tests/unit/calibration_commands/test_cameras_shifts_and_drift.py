@@ -131,6 +131,19 @@ def test_dark_frames_alone_use_what_the_file_says_an_adu_is_worth(tmp_path: Path
     assert not (tmp_path / "camera" / "gain.tif").exists()
 
 
+def test_a_variance_in_adu_cannot_be_taken_for_the_map_of_a_job(
+    tmp_path: Path, dark: Path, flat: Path
+) -> None:
+    told(run("cameramaps", dark, flat, "-o", tmp_path / "camera", "--json"))
+
+    found = told(run("cameramaps", dark, "-o", tmp_path / "camera", "--overwrite", "--json"))
+
+    assert set(found["files"]) == {"dark", "variance_adu2", "numbers", "picture"}
+    assert not (tmp_path / "camera" / "variance.tif").exists()
+    facts = json.loads((tmp_path / "camera" / "maps.json").read_text(encoding="utf-8"))
+    assert facts["settings"] == {"dark_map": "dark.tif"}
+
+
 def test_a_spoiled_frame_is_read_again_and_taken_out(tmp_path: Path, dark: Path) -> None:
     frames = tifffile.imread(dark)
     clean = told(run("cameramaps", dark, "-o", tmp_path / "clean", "--json"))

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from statistics import median
 from typing import Any
 
-import numba
 import numpy as np
+from surroundings import surroundings
 from workload import Workload, crlb_px, rois
 
 from fitting import fit_rois
@@ -31,13 +30,7 @@ def main() -> None:
     result["share_of_7x7_rate_at_11x11"] = round(
         result["mle_11x11"]["fits_per_s"] / result["mle_7x7"]["fits_per_s"], 3
     )
-    result["machine"] = {"cpu": platform.processor() or platform.machine(), "target": target()}
-    result["versions"] = {
-        "python": platform.python_version(),
-        "numba": numba.__version__,
-        "numpy": np.__version__,
-    }
-    print(json.dumps(result))
+    print(json.dumps(result | surroundings()))
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,12 +60,6 @@ def _measure(estimator: str, side: int, count: int, repeats: int) -> dict[str, f
         "iterations": round(float(found["iterations"].mean()), 2),
         "rmse_over_crlb": round(float(np.sqrt((error**2).mean()) / crlb_px(work, side)), 4),
     }
-
-
-def target() -> str:
-    from llvmlite import binding
-
-    return str(binding.get_host_cpu_name())
 
 
 if __name__ == "__main__":

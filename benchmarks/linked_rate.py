@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from fit_rate import target
 from scipy.special import erf
+from surroundings import surroundings
 
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.estimators import Estimates, estimate
@@ -57,13 +55,7 @@ def main() -> None:
     result: dict[str, Any] = {"benchmark": "linked_rate", "rois": count, "repeats": repeats}
     for side in SIDES:
         result[f"{side}x{side}"] = _measure(side, count, repeats)
-    result["machine"] = {"cpu": platform.processor() or platform.machine(), "target": target()}
-    result["versions"] = {
-        "python": platform.python_version(),
-        "numba": numba.__version__,
-        "numpy": np.__version__,
-    }
-    print(json.dumps(result))
+    print(json.dumps(result | surroundings()))
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
-import numba
 import numpy as np
 import psutil
+from surroundings import surroundings
 from workload import Workload, series
 
 from fitting import analyse
@@ -63,13 +62,7 @@ def main() -> None:
         result["percentile"] = _percentile_over_mean(settings, *quick_or_not)
     if arguments.cold:
         result["first_start_s"], result["later_start_s"] = _cold_starts()
-    result["machine"] = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    result["versions"] = {
-        "python": platform.python_version(),
-        "numba": numba.__version__,
-        "numpy": np.__version__,
-    }
-    print(json.dumps(result))
+    print(json.dumps(result | surroundings()))
 
 
 def _arguments() -> argparse.Namespace:

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from fit_rate import target
+from surroundings import surroundings
 from workload import Workload, series
 
 from fitting import detection, fits
@@ -90,13 +88,7 @@ def main() -> None:
     for size in sizes:
         result[f"{size}x{size}"] = _measure(size, repeats)
     result["operations_and_loads_for_16_px"] = OPERATIONS
-    result["machine"] = {"cpu": platform.processor() or platform.machine(), "target": target()}
-    result["versions"] = {
-        "python": platform.python_version(),
-        "numba": numba.__version__,
-        "numpy": np.__version__,
-    }
-    print(json.dumps(result))
+    print(json.dumps(result | surroundings()))
 
 
 def _arguments() -> argparse.Namespace:

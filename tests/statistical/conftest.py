@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from fitting.psf import pixel_integrated
 
@@ -46,5 +47,35 @@ def spots() -> Callable[..., tuple[Array, Array, Array]]:
         bound = _bound(mu, derivatives, variance)
         which = np.arange(n) % 64
         return kinds[which], mu[which], bound[which]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def film_metadata() -> dict[str, object]:
+    """Of the camera of `film`."""
+    return {
+        "voxelsize.x": 0.1,
+        "voxelsize.y": 0.1,
+        "Camera.ADOffset": 100.0,
+        "Camera.ElectronsPerCount": 0.5,
+        "Camera.ReadNoise": 0.0,
+    }
+
+
+@pytest.fixture(scope="session")
+def film() -> Callable[[Any, int, np.random.Generator], Array]:
+    """Frames of molecules of 1000 photons at places, (molecules, 2) in px for each frame, on 20 photons/px."""
+
+    def make(places: Any, size: int, rng: np.random.Generator) -> Array:
+        edges = np.arange(size + 1) - 0.5
+        frames = np.empty((len(places), size, size), np.uint16)
+        for frame, xy in zip(frames, places, strict=True):
+            along_x, along_y = (
+                np.diff(0.5 * erf((edges[:, np.newaxis] - xy[:, axis]) / (np.sqrt(2) * 1.3)), axis=0)
+                for axis in (0, 1)
+            )
+            frame[:] = np.round(100 + rng.poisson(20 + 1000 * along_y @ along_x.T) / 0.5)
+        return frames
 
     return make

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import erf
 
 from fitting import analyse
 from fitting.scoring import columns_of, score
 
 pytestmark = pytest.mark.statistical
 
-METADATA = {
-    "voxelsize.x": 0.1,
-    "voxelsize.y": 0.1,
-    "Camera.ADOffset": 100.0,
-    "Camera.ElectronsPerCount": 0.5,
-    "Camera.ReadNoise": 0.0,
-}
+Film = Callable[[Any, int, np.random.Generator], Any]
+
 SETTINGS = {"background": None, "psf_sigma_nm": 130.0}
-
-
-def _film(places: Any, size: int, rng: np.random.Generator) -> Any:
-    """Frames of molecules of 1000 photons at places (frames, molecules, 2) in px, on 20 photons/px."""
-    edges = np.arange(size + 1) - 0.5
-    frames = np.empty((len(places), size, size), np.uint16)
-    for frame, xy in zip(frames, places, strict=True):
-        along_x, along_y = (
-            np.diff(0.5 * erf((edges[:, np.newaxis] - xy[:, axis]) / (np.sqrt(2) * 1.3)), axis=0)
-            for axis in (0, 1)
-        )
-        frame[:] = np.round(100 + rng.poisson(20 + 1000 * along_y @ along_x.T) / 0.5)
-    return frames
 
 
 def _truth(places: Any) -> dict[str, Any]:
@@ -50,10 +32,12 @@ def _pairs(distance_px: float, frames: int, rng: np.random.Generator) -> Any:
     return np.stack([middle - half, middle + half], axis=2).reshape(frames, -1, 2)
 
 
-def test_over_all_molecules_of_a_sparse_film_the_error_stays_below_8_nm() -> None:
+def test_over_all_molecules_of_a_sparse_film_the_error_stays_below_8_nm(
+    film: Film, film_metadata: dict[str, object]
+) -> None:
     rng = np.random.default_rng(1)
     places = rng.uniform(6, 249, (250, 20, 2))
-    rows = analyse(_film(places, 256, rng), SETTINGS, METADATA).rows
+    rows = analyse(film(places, 256, rng), SETTINGS, film_metadata).rows
 
     scored = score(columns_of(rows[rows["nchi2"] < 2]), _truth(places))
 
@@ -66,14 +50,14 @@ def test_over_all_molecules_of_a_sparse_film_the_error_stays_below_8_nm() -> Non
 @pytest.mark.parametrize("half_size", [3, 5])
 @pytest.mark.parametrize(("distance_px", "excess"), [(5.0, 1.15), (5.5, 1.05), (7.0, 1.03)])
 def test_a_neighbour_costs_little_precision_and_does_not_pull(
-    half_size: int, distance_px: float, excess: float
+    half_size: int, distance_px: float, excess: float, film: Film, film_metadata: dict[str, object]
 ) -> None:
     rng = np.random.default_rng(round(10 * distance_px))
     places = _pairs(distance_px, 30, rng)
     towards = places.reshape(30, -1, 2, 2)[:, :, ::-1].reshape(places.shape) - places
     towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
 
-    rows = analyse(_film(places, 240, rng), {**SETTINGS, "roi_half_size": half_size}, METADATA).rows
+    rows = analyse(film(places, 240, rng), {**SETTINGS, "roi_half_size": half_size}, film_metadata).rows
 
     offs, errors = [], []
     for t, xy in enumerate(places):
@@ -93,21 +77,23 @@ def test_a_neighbour_costs_little_precision_and_does_not_pull(
     assert abs(rows["nchi2"].mean() - 1) < 0.05
 
 
-def test_two_that_detection_takes_for_one_have_a_bad_goodness_of_fit() -> None:
+def test_two_that_detection_takes_for_one_have_a_bad_goodness_of_fit(
+    film: Film, film_metadata: dict[str, object]
+) -> None:
     rng = np.random.default_rng(3)
     places = _pairs(2.8, 20, rng)
 
-    rows = analyse(_film(places, 240, rng), SETTINGS, METADATA).rows
+    rows = analyse(film(places, 240, rng), SETTINGS, film_metadata).rows
 
     assert len(rows) < 1.1 * places.shape[1] / 2 * 20
     assert (rows["nchi2"] > 2).mean() > 0.98
 
 
-def test_without_neighbours_nothing_is_filtered() -> None:
+def test_without_neighbours_nothing_is_filtered(film: Film, film_metadata: dict[str, object]) -> None:
     rng = np.random.default_rng(4)
     places = np.stack([_pairs(20.0, 1, rng)[0] for _ in range(30)])
 
-    rows = analyse(_film(places, 240, rng), SETTINGS, METADATA).rows
+    rows = analyse(film(places, 240, rng), SETTINGS, film_metadata).rows
 
     # of χ² with 44 degrees of freedom, 10⁻⁴ exceeds twice its mean: of 2160 rows 0.2, and 5 once in 10⁵
     assert len(rows) == places.shape[0] * places.shape[1]

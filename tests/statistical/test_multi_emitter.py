@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import erf
 from scipy.stats import binom
 
 from fitting import analyse
@@ -15,29 +15,11 @@ from fitting.scoring import columns_of, match, score
 
 pytestmark = pytest.mark.statistical
 
-METADATA = {
-    "voxelsize.x": 0.1,
-    "voxelsize.y": 0.1,
-    "Camera.ADOffset": 100.0,
-    "Camera.ElectronsPerCount": 0.5,
-    "Camera.ReadNoise": 0.0,
-}
+Film = Callable[[Any, int, np.random.Generator], Any]
+
 SINGLE = {"background": None, "psf_sigma_nm": 130.0}
 SEVERAL = {**SINGLE, "fit": "GaussMultifitSR"}
 SIZE, PITCH = 240, 40
-
-
-def film(places: Any, size: int, rng: np.random.Generator) -> Any:
-    """Frames of molecules of 1000 photons at places, (molecules, 2) in px for each frame, on 20 photons/px."""
-    edges = np.arange(size + 1) - 0.5
-    frames = np.empty((len(places), size, size), np.uint16)
-    for frame, xy in zip(frames, places, strict=True):
-        along_x, along_y = (
-            np.diff(0.5 * erf((edges[:, np.newaxis] - xy[:, axis]) / (np.sqrt(2) * 1.3)), axis=0)
-            for axis in (0, 1)
-        )
-        frame[:] = np.round(100 + rng.poisson(20 + 1000 * along_y @ along_x.T) / 0.5)
-    return frames
 
 
 def truth_of(places: Any) -> dict[str, Any]:
@@ -59,12 +41,12 @@ def groups(shape: Any, frames: int, rng: np.random.Generator) -> Any:
     )
 
 
-def test_a_lone_molecule_stays_one() -> None:
+def test_a_lone_molecule_stays_one(film: Film, film_metadata: dict[str, object]) -> None:
     rng = np.random.default_rng(1)
     places = groups([(0.0, 0.0)], 56, rng)
     number = places.shape[0] * places.shape[1]
 
-    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
+    rows = analyse(film(places, SIZE, rng), SEVERAL, film_metadata).rows
 
     assert number >= 2000
     assert len(rows) >= number
@@ -73,13 +55,13 @@ def test_a_lone_molecule_stays_one() -> None:
     assert score(columns_of(rows), truth_of(places)).recall == 1
 
 
-def test_two_molecules_two_pixels_apart_are_two() -> None:
+def test_two_molecules_two_pixels_apart_are_two(film: Film, film_metadata: dict[str, object]) -> None:
     rng = np.random.default_rng(2)
     places = groups([(-1.0, 0.0), (1.0, 0.0)], 20, rng)
     number = places.shape[0] * places.shape[1]
 
-    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
-    single = analyse(film(places, SIZE, rng), SINGLE, METADATA).rows
+    rows = analyse(film(places, SIZE, rng), SEVERAL, film_metadata).rows
+    single = analyse(film(places, SIZE, rng), SINGLE, film_metadata).rows
 
     scored = score(columns_of(rows), truth_of(places), radius_nm=150)
     assert len(single) <= 0.51 * number
@@ -88,14 +70,16 @@ def test_two_molecules_two_pixels_apart_are_two() -> None:
 
 
 @pytest.mark.parametrize("distance_px", [3.5, 5.0])
-def test_errors_of_triples_are_those_that_they_report(distance_px: float) -> None:
+def test_errors_of_triples_are_those_that_they_report(
+    distance_px: float, film: Film, film_metadata: dict[str, object]
+) -> None:
     rng = np.random.default_rng(round(10 * distance_px))
     corner = distance_px / math.sqrt(3)
     shape = [(corner * math.cos(a), corner * math.sin(a)) for a in np.arange(3) * 2 * np.pi / 3]
     places = groups(shape, 20, rng)
     truth = truth_of(places)
 
-    rows = analyse(film(places, SIZE, rng), SEVERAL, METADATA).rows
+    rows = analyse(film(places, SIZE, rng), SEVERAL, film_metadata).rows
 
     found = columns_of(rows)
     where, true = (np.column_stack([table["x_nm"], table["y_nm"]]) for table in (found, truth))
@@ -115,16 +99,18 @@ def test_errors_of_triples_are_those_that_they_report(distance_px: float) -> Non
 
 
 @pytest.mark.parametrize(("per_um2", "frames", "gain"), [(0.1, 30, 0.0), (2.0, 12, 0.2), (5.0, 5, 0.3)])
-def test_dense_frames_gain_and_sparse_ones_do_not_lose(per_um2: float, frames: int, gain: float) -> None:
+def test_dense_frames_gain_and_sparse_ones_do_not_lose(
+    per_um2: float, frames: int, gain: float, film: Film, film_metadata: dict[str, object]
+) -> None:
     rng = np.random.default_rng(round(10 * per_um2))
     number = round(per_um2 * 5.6**2) if per_um2 > 1 else round(per_um2 * 12**2)
     size = 64 if per_um2 > 1 else 128
     places = rng.uniform(4, size - 5, (frames, number, 2))
-    film_ = film(places, size, rng)
+    frames_ = film(places, size, rng)
 
-    several = score(columns_of(analyse(film_, SEVERAL, METADATA).rows), truth_of(places))
+    several = score(columns_of(analyse(frames_, SEVERAL, film_metadata).rows), truth_of(places))
     single = score(
-        columns_of(analyse(film_, {**SINGLE, "debounce_radius": 2.0}, METADATA).rows), truth_of(places)
+        columns_of(analyse(frames_, {**SINGLE, "debounce_radius": 2.0}, film_metadata).rows), truth_of(places)
     )
 
     assert several.jaccard >= single.jaccard + gain

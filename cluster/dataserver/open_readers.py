@@ -30,6 +30,10 @@ class OpenSeries:
         """Return whether the files are still as they were when the series was opened."""
         return stamp(self.reader.files) == self.stamp
 
+    def is_same(self) -> bool:
+        """Return whether it is still the series of its fingerprint, which one that grows remains."""
+        return self.reader.shape.identity is not None or self.is_current()
+
 
 class OpenReaders:
     """Open series by file, least recently used first; safe to use from several threads.
@@ -88,7 +92,8 @@ class OpenReaders:
         reader = self._opener(file)
         try:
             known = Stamp((*before.files, *stamp(reader.files[1:]).files))
-            return OpenSeries(reader, fingerprint(reader.files), known, self._now())
+            identity = reader.shape.identity
+            return OpenSeries(reader, identity or fingerprint(reader.files), known, self._now())
         except BaseException:
             reader.close()
             raise

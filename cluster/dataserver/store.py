@@ -96,7 +96,7 @@ class SeriesStore:
             _check_range(path, series.reader.shape, start, stop)
             _check_pinned(path, series, pinned)
             frames, unreadable = _read(path, series, start, stop)
-            if pinned is not None and not series.is_current():
+            if pinned is not None and not series.is_same():
                 raise _changed(path)
             missing = _within(series.reader.shape.missing, start, stop) | set(unreadable)
             return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
@@ -148,6 +148,7 @@ def _facts(path: str, series: OpenSeries, metadata: dict[str, MetadataValue]) ->
             "dtype": shape.dtype.name,
             "frames": shape.frames,
             "missing": shape.missing,
+            "complete": shape.complete,
             "fingerprint": series.fingerprint,
             "bytes": series.stamp.bytes,
             "format": shape.format,

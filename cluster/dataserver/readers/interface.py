@@ -20,7 +20,9 @@ Ranges = tuple[tuple[int, int], ...]
 class SeriesShape:
     """What a series is: `frames` counts what the file promises, `missing` what of it the file does not hold.
 
-    `dtype` is the type in which frames are served, which need not be the file's.
+    `dtype` is the type in which frames are served, which need not be the file's. A series that still grows is not
+    `complete`, and its `frames` end after the last that is there. Its `identity` is its fingerprint: that stays the
+    same while it grows and when it is completed, so a changed file means "look again", not "another series".
     """
 
     format: str
@@ -31,6 +33,8 @@ class SeriesShape:
     missing: Ranges = ()
     metadata: dict[str, MetadataValue] = field(default_factory=dict)
     events: int = 0
+    complete: bool = True
+    identity: str | None = None
 
     @property
     def frame_bytes(self) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,28 @@ def test_a_file_that_keeps_its_size_but_not_its_time_is_another(tmp_path: Path, 
 
     with pytest.raises(Conflict):
         store.frames("a.tif", 0, 1, pinned=pinned)
+
+
+def test_a_series_that_grows_keeps_its_identity_and_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_growing(path: Path) -> FakeReader:
+        reader = FakeReader(path)
+        frames = path.stat().st_size
+        reader.shape = replace(reader.shape, frames=frames, complete=frames > 2, identity="its own")
+        return reader
+
+    monkeypatch.setattr("cluster.dataserver.store.open_series", open_growing)
+    store = SeriesStore([tmp_path])
+    (tmp_path / "grows.tif").write_bytes(b"x")
+    early = store.facts("grows.tif")
+
+    (tmp_path / "grows.tif").write_bytes(b"xxx")
+    late = store.facts("grows.tif")
+
+    assert (early.frames, early.complete, late.frames, late.complete) == (1, False, 3, True)
+    assert early.fingerprint == late.fingerprint == "its own"
+    assert len(store.frames("grows.tif", 0, 3, pinned=early.fingerprint).frames) == 3
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 6), (5, 6), (3, 3), (4, 2), (-1, 2)])

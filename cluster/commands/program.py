@@ -38,10 +38,11 @@ def _register() -> None:
         shifts,
         simulate,
         start,
+        worker,
     )
 
     parts = (
-        start, localise, jobs, roles, access, simulate, files, psf, shifts, cameramaps, drift, check,
+        start, localise, jobs, roles, worker, access, simulate, files, psf, shifts, cameramaps, drift, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)

@@ -22,7 +22,7 @@ from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerReg
 from cluster.threads import DaemonThread
 from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
-from cluster.worker.engine import Engine, cpu_target, fit_names, versions
+from cluster.worker.engine import Abilities, Engine, Fitting, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import GOODBYE_S, Loop
 from cluster.worker.scheduler import SchedulerRoutes
@@ -100,7 +100,7 @@ async def run(
     ready: Callable[[str], None],
     say: Say = logger.info,
     ask: Ask | None = None,
-    engine: Engine | None = None,
+    engine: Fitting | None = None,
     pace: Pace | None = None,
     network: Network | None = None,
 ) -> None:
@@ -202,7 +202,7 @@ def _forgotten(settings: WorkerSettings, admission: Admission) -> bool:
 async def _work(
     settings: WorkerSettings,
     admission: Admission,
-    engine: Engine,
+    engine: Fitting,
     stop: asyncio.Event,
     ready: Callable[[str], None],
     pace: Pace,
@@ -220,7 +220,7 @@ async def _work(
     routes = SchedulerRoutes(connect(admission.url), connect, cluster_id=admission.cluster_id)
     session = Session(
         routes,
-        _registration(machine),
+        _registration(machine, engine.abilities()),
         cluster_id=admission.cluster_id,
         relocate=lambda: locator.again(admission.cluster_id, discover=may_discover),
         pace=pace,
@@ -248,16 +248,16 @@ async def _work(
         await routes.aclose()
 
 
-def _registration(machine: Machine) -> WorkerRegistration:
+def _registration(machine: Machine, able: Abilities) -> WorkerRegistration:
     return WorkerRegistration(
         machine=machine.id,
         host=host_name(),
         pid=os.getpid(),
         cores=1,
         protocol=PROTOCOL_VERSION,
-        versions=versions(),
-        cpu=cpu_target(os.environ),
-        fits=fit_names(),
+        versions=able.versions,
+        cpu=able.cpu,
+        fits=list(able.fits),
     )
 
 

@@ -35,6 +35,15 @@ Port = Annotated[
     ),
 ]
 Lan = Annotated[bool, typer.Option("--lan", help="Listen on the network and announce by mDNS.")]
+HostName = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host-name",
+        metavar="NAME",
+        envvar="CLUSTEROFONE_HOST_NAMES",
+        help="Answer to this host name too, repeatable: that of a reverse proxy or of a service.",
+    ),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve everyone, without tokens.")]
 
 
@@ -58,6 +67,7 @@ def scheduler(
     lease_s: Annotated[
         float, typer.Option("--lease-s", min=1.0, help="How long a silent worker keeps a task \\[s].")
     ] = 30.0,
+    host_name: HostName = None,
     results_root: Annotated[
         Path | None, typer.Option(help="Where results go when a root cannot be written.")
     ] = None,
@@ -82,6 +92,7 @@ def scheduler(
         insecure=insecure,
         lease_s=lease_s,
         task_frames=task_frames,
+        host_names=tuple(host_name or ()),
         results_root=results_root or surroundings.results_root(roots),
     )
     runtime_file = places.runtime(chosen)
@@ -111,6 +122,14 @@ def dataserver(
     port: Port = None,
     lan: Lan = False,
     insecure: Insecure = False,
+    host_name: HostName = None,
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where workers reach this server, if not at its own addresses (behind NAT), repeatable.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +164,8 @@ def dataserver(
         port=port,
         lan=lan,
         insecure=insecure,
+        host_names=tuple(host_name or ()),
+        advertise=tuple(advertise or ()),
         scheduler=url,
         token=token or surroundings.own_token(runtime.name if runtime else chosen),
     )

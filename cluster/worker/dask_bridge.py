@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -61,8 +61,9 @@ async def run(
     Unavailable
         If Dask's scheduler cannot be reached.
     """
-    with contextlib.ExitStack() as opened:
-        client = await asyncio.to_thread(lambda: opened.enter_context(_connected(address)))
+    closers = contextlib.ExitStack()
+    try:
+        client = await asyncio.to_thread(_connected, address, closers)
         engine = DaskEngine(client)
         abilities = await asyncio.to_thread(engine.wait_for_workers, stop)
         if abilities is None:
@@ -70,6 +71,8 @@ async def run(
         say(f"Dask at {client.scheduler.address} fits: {abilities.cpu}; Ctrl-C stops.")
         ready({"dask": client.scheduler.address})
         await _Lanes(settings, engine, most, say).follow(stop)
+    finally:
+        await asyncio.to_thread(closers.close)
 
 
 class DaskEngine:
@@ -97,8 +100,17 @@ class DaskEngine:
             return self._abilities
 
     def threads(self) -> int:
-        """Return how many threads Dask has now."""
-        return sum(self._client.nthreads().values())
+        """Return how many threads Dask has now.
+
+        Raises
+        ------
+        Unavailable
+            If its scheduler is gone.
+        """
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, RuntimeError) as error:
+            raise Unavailable(f"the Dask cluster is gone: {error}") from error
 
     def wait_for_workers(self, stop: asyncio.Event) -> Abilities | None:
         """Return what Dask's workers are, once there is one: a batch system may take hours. None: told to stop."""
@@ -176,25 +188,24 @@ class _Lanes:
             lane_task.add_done_callback(self._closing.discard)
 
 
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connected(address: str, closers: contextlib.ExitStack) -> Client:
+    """Return a connection to Dask; how to end it, and what was made for it, goes to `closers`."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise Invalid(f"--dask needs Dask's scheduler: {_INSTALL}", field="dask") from error
-    with contextlib.ExitStack() as opened:
-        if address == LOCAL:
-            cluster = LocalCluster(
-                n_workers=core_count(), threads_per_worker=1, dashboard_address="127.0.0.1:0"
-            )
-            yield opened.enter_context(Client(opened.enter_context(cluster)))
-            return
+    if address == LOCAL:
+        cluster = LocalCluster(n_workers=core_count(), threads_per_worker=1, dashboard_address="127.0.0.1:0")
+        closers.callback(cluster.close)
+        where: dict[str, Any] = {"address": cluster}
+    else:
         where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
-        try:
-            client = Client(**where, timeout=_CONNECT_S)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise Unavailable(f"there is no Dask scheduler at {address}: {error}") from error
-        yield opened.enter_context(client)
+    try:
+        client = Client(**where, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Unavailable(f"there is no Dask scheduler at {address}: {error}") from error
+    closers.callback(client.close)
+    return client
 
 
 def _one_of(said: dict[str, Any]) -> Abilities:

@@ -16,12 +16,13 @@ from cluster.config import Places, WorkerSettings
 from cluster.discovery import Identify, browse, identity_at
 from cluster.errors import ClusterError, Unauthorised, Unavailable
 from cluster.join import ask_to_join
-from cluster.locate import Ask, Browse, Located, Locator, Wanted
+from cluster.locate import Ask, Browse, Located, Locator, Wanted, read_config
 from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
 from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerRegistration
 from cluster.threads import DaemonThread
 from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
+from cluster.worker.direct import shares_of
 from cluster.worker.engine import Abilities, Engine, Fitting, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import GOODBYE_S, Loop
@@ -241,7 +242,12 @@ async def _work(
                     await session.leave()
             return
         ready(admission.url)
-        await Loop(session, FrameSource(servers), engine.localise, pace=pace).run(stop)
+        await Loop(
+            session,
+            FrameSource(servers, decoder, shares_of(read_config(places.config).shares)),
+            engine.localise,
+            pace=pace,
+        ).run(stop)
     finally:
         decoder.close()
         await servers.aclose()

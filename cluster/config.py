@@ -89,6 +89,7 @@ class SchedulerSettings(Settings):
     lease_s: float = Field(default=30.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     task_frames: int | None = Field(default=None, ge=1)
+    host_names: tuple[str, ...] = ()  # that it answers to beside its own
     results_root: Path | None = None
 
 
@@ -100,6 +101,8 @@ class DataServerSettings(Settings):
     port: int | None = None
     lan: bool = False
     insecure: bool = False
+    host_names: tuple[str, ...] = ()  # that it answers to beside its own
+    advertise: tuple[str, ...] = ()  # where workers reach it, if not at its own addresses
     scheduler: str | None = None
     token: str | None = Field(default=None, repr=False)
 

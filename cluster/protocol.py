@@ -106,6 +106,29 @@ class SeriesFacts(Message):
     events: int = Field(default=0, ge=0)
 
 
+class FrameRun(Message):
+    """Frames [frame, frame + count) of a series lie in one file, each `stride` bytes after the one before."""
+
+    frame: Frame
+    count: int = Field(ge=1)
+    file: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    stride: int = Field(ge=1)
+
+
+class SeriesPlace(Message):
+    """Where the frames of a series lie, as they are served, for a worker that can open the files itself.
+
+    `files` are the data server's own paths, those that hold frames first; the fingerprint is over all of them. Frames
+    that no run names are missing.
+    """
+
+    fingerprint: Text
+    files: list[Annotated[str, Field(max_length=4096)]] = Field(max_length=4096)
+    stamps: list[tuple[int, int]] = Field(max_length=4096)
+    runs: list[FrameRun] = Field(max_length=4096)
+
+
 class SeriesEntry(Message):
     """One line of a listing."""
 

@@ -65,6 +65,7 @@ def normalised_url(text: str, *, role: str = "scheduler") -> str:
 
 
 CALIBRATION_BYTES = 16 << 20
+PLACE_BYTES = 32 << 20
 """Of a reply with a calibration, which is larger than its file by how numbers are written."""
 
 

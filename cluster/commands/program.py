@@ -9,7 +9,7 @@ from importlib.metadata import version
 import typer
 from rich.markup import escape
 
-from cluster.commands import console
+from cluster.commands import console, surroundings
 from cluster.errors import ClusterError
 from fitting.errors import FittingError
 
@@ -38,10 +38,11 @@ def _register() -> None:
         shifts,
         simulate,
         start,
+        worker,
     )
 
     parts = (
-        start, localise, jobs, roles, access, simulate, files, psf, shifts, cameramaps, drift, check,
+        start, localise, jobs, roles, worker, access, simulate, files, psf, shifts, cameramaps, drift, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)
@@ -55,6 +56,7 @@ def _show_version(asked: bool) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    _have_somewhere_to_write()
     _register()
     interrupted = _let_signals_interrupt()
     try:
@@ -73,6 +75,19 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _tell(_told(error), console.FAILED)
     return 0
+
+
+def _have_somewhere_to_write() -> None:
+    """Started without a console (Windows' `pythonw`), what is said goes to a log instead of nowhere."""
+    if sys.stdout is not None and sys.stderr is not None:
+        return
+    log = surroundings.places().state / "logs" / "without-console.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream = log.open("a", encoding="utf-8", buffering=1)
+    sys.stdout = sys.stdout or stream
+    sys.stderr = sys.stderr or stream
+    console.err.file = sys.stderr
+    console.out.file = sys.stdout
 
 
 def _let_signals_interrupt() -> list[int]:

@@ -58,7 +58,7 @@ def configure_log(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    for noisy in ("httpx", "httpcore", "numba", "zeroconf"):
+    for noisy in ("httpx", "httpcore", "numba", "zeroconf", "distributed"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

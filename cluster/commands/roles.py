@@ -1,14 +1,12 @@
-"""`clusterofone scheduler | dataserver | worker`: one role alone."""
+"""`clusterofone scheduler | dataserver`: one role alone."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import psutil
 import typer
 
 from cluster.commands import console, surroundings
@@ -18,12 +16,9 @@ from cluster.config import (
     DataServerSettings,
     Runtime,
     SchedulerSettings,
-    WorkerSettings,
     read_runtime,
     write_private,
 )
-from cluster.errors import ClusterError
-from cluster.supervisor import PARENT_PIPE, Role, Supervisor
 
 Name = Annotated[str | None, typer.Option("--name", help="The cluster's name.")]
 Root = Annotated[
@@ -40,6 +35,15 @@ Port = Annotated[
     ),
 ]
 Lan = Annotated[bool, typer.Option("--lan", help="Listen on the network and announce by mDNS.")]
+HostName = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host-name",
+        metavar="NAME",
+        envvar="CLUSTEROFONE_HOST_NAMES",
+        help="Answer to this host name too, repeatable: that of a reverse proxy or of a service.",
+    ),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve everyone, without tokens.")]
 
 
@@ -47,7 +51,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(scheduler)
     app.command()(dataserver)
-    app.command()(worker)
 
 
 def scheduler(
@@ -64,6 +67,7 @@ def scheduler(
     lease_s: Annotated[
         float, typer.Option("--lease-s", min=1.0, help="How long a silent worker keeps a task \\[s].")
     ] = 30.0,
+    host_name: HostName = None,
     results_root: Annotated[
         Path | None, typer.Option(help="Where results go when a root cannot be written.")
     ] = None,
@@ -88,6 +92,7 @@ def scheduler(
         insecure=insecure,
         lease_s=lease_s,
         task_frames=task_frames,
+        host_names=tuple(host_name or ()),
         results_root=results_root or surroundings.results_root(roots),
     )
     runtime_file = places.runtime(chosen)
@@ -117,6 +122,14 @@ def dataserver(
     port: Port = None,
     lan: Lan = False,
     insecure: Insecure = False,
+    host_name: HostName = None,
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where workers reach this server, if not at its own addresses (behind NAT), repeatable.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +164,8 @@ def dataserver(
         port=port,
         lan=lan,
         insecure=insecure,
+        host_names=tuple(host_name or ()),
+        advertise=tuple(advertise or ()),
         scheduler=url,
         token=token or surroundings.own_token(runtime.name if runtime else chosen),
     )
@@ -161,129 +176,5 @@ def dataserver(
     run_role("dataserver", body, os.environ)
 
 
-def worker(
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler's URL", show_default="found by itself"
-        ),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CLUSTEROFONE_TOKEN",
-            help="The worker token; better in $CLUSTEROFONE_TOKEN or --token-file.",
-        ),
-    ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file that holds the token.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "-n",
-            "--workers",
-            metavar="N",
-            min=1,
-            max=1024,
-            help="Processes",
-            show_default="cores, two fewer from 8 on",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Join the cluster of this name, where there are several.")
-    ] = None,
-    one: Annotated[bool, typer.Option("--one", hidden=True)] = False,
-    polite: Annotated[bool, typer.Option("--polite", help="Run at below-normal priority.")] = False,
-) -> None:
-    """Fit for a cluster: found on the network by itself, or named.
-
-    Examples: [bold]clusterofone worker[/] · [bold]clusterofone worker --scheduler http://192.168.1.5:15400 -n 4[/]
-    """
-    if polite:
-        _lower_priority()
-    settings = WorkerSettings(
-        scheduler=scheduler,
-        token=_given_token(token, token_file),
-        cluster_name=name,
-        state=surroundings.places().state,
-        cache=surroundings.places().cache,
-        config=surroundings.places().config,
-    )
-    if one:
-        _run_one(settings)
-    else:
-        _run_many(settings, surroundings.default_workers() if workers is None else workers, polite=polite)
-
-
-def _run_one(settings: WorkerSettings) -> None:
-    from cluster.worker.run import run
-
-    async def body(stop: asyncio.Event, ready: Ready) -> None:
-        await run(settings, stop=stop, ready=lambda url: ready({"scheduler": url}))
-
-    run_role("worker", body, os.environ)
-
-
-def _run_many(settings: WorkerSettings, count: int, *, polite: bool) -> None:
-    async def body(stop: asyncio.Event, ready: Ready) -> None:
-        found = await _find(settings, stop)
-        if found is None:
-            return
-        supervisor = Supervisor(os.environ, on_event=console.say)
-        arguments = ["worker", "--one", "--scheduler", found.url, *(["--polite"] if polite else [])]
-        for number in range(1, count + 1):
-            log = surroundings.places().state / "logs" / f"worker-{number}.log"
-            supervisor.keep(Role(f"worker-{number}", arguments, {"CLUSTEROFONE_TOKEN": found.token}, log))
-        console.say(
-            f"{count} worker{'s' * (count != 1)} for the cluster {found.name!r} at {found.url}; Ctrl-C stops them."
-        )
-        ready({"scheduler": found.url})
-        try:
-            died = await supervisor.wait(stop)
-        finally:
-            await supervisor.stop()
-        if died is not None:
-            console.refuse(died)
-
-    run_role("worker", body, os.environ)
-
-
-async def _find(settings: WorkerSettings, stop: asyncio.Event) -> Any:
-    from cluster.worker.run import find_cluster
-
-    attended = sys.stdin is not None and sys.stdin.isatty() and PARENT_PIPE not in os.environ
-    finding = asyncio.ensure_future(
-        find_cluster(settings, say=console.say, ask=_ask_which if attended else None)
-    )
-    stopping = asyncio.ensure_future(stop.wait())
-    futures: set[asyncio.Future[Any]] = {finding, stopping}
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if finding.done():
-        return finding.result()
-    finding.cancel()
-    return None
-
-
-def _ask_which(names: list[str]) -> int:
-    for number, name in enumerate(names, start=1):
-        console.say(f"  {number}  {name}")
-    answer = typer.prompt("Which cluster", type=int, default=1, err=True)
-    return int(answer) - 1
-
-
-def _given_token(token: str | None, token_file: Path | None) -> str | None:
-    if token_file is not None:
-        return token_file.read_text(encoding="utf-8").strip()
-    return token
-
-
 def _listen_on(host: str, *, lan: bool) -> str:
     return "0.0.0.0" if lan and host == "127.0.0.1" else host  # noqa: S104 -- --lan asks for exactly this
-
-
-def _lower_priority() -> None:
-    process = psutil.Process()
-    try:
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5)
-    except psutil.Error as error:
-        raise ClusterError(f"the priority cannot be lowered: {error}") from error

@@ -27,6 +27,7 @@ from cluster.protocol import (
     SeriesEvent,
     SeriesFacts,
     SeriesListing,
+    SeriesPlace,
 )
 
 _READING_THREADS: Final = 8
@@ -73,7 +74,7 @@ def create_app(
     app.state.calibrations = calibrations
     app.state.identity = identity
     install(app, gate, role="dataserver")
-    for router in (_public, _router, _making):
+    for router in (_public, _placing, _router, _making):
         app.include_router(router)
     return app
 
@@ -106,6 +107,7 @@ _public = APIRouter(prefix="/api/v1")
 _router = APIRouter(
     prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("viewer", "worker"))]
 )
+_placing = APIRouter(prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("worker"))])
 _making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(_has_joined)])
 _LOOK: Final = Depends(require("viewer", "submitter"))
 
@@ -161,6 +163,12 @@ async def get_frame_png(path: SeriesPath, number: int, reading: ReadingDep) -> R
         frames: FrameRange = await reading(reading.store.frames, path, start, stop)
         picture = await reading(frame_png, frames.frames[0])
     return Response(picture, media_type="image/png")
+
+
+@_placing.get("/series/{path:path}/place")
+async def get_place(path: SeriesPath, reading: ReadingDep, fingerprint: Fingerprint = None) -> SeriesPlace:
+    """Say in which files the frames lie, to a worker that may be able to open them itself."""
+    return await reading(reading.store.place, path, pinned=fingerprint)
 
 
 @_router.get("/series/{path:path}/events")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.dataserver.fingerprint import Stamp, fingerprint, stamp
 from cluster.dataserver.readers.interface import SeriesReader
+from cluster.fingerprint import Stamp, fingerprint, stamp
 
 Clock = Callable[[], float]
 

@@ -59,7 +59,7 @@ class _DataServer:
         self.store = SeriesStore(settings.roots, now=time.monotonic)
         self.gate = Gate(
             verifiers=self.membership.verifiers,
-            hosts=_own_names(lan=settings.lan),
+            hosts=_own_names(lan=settings.lan) | {name.lower() for name in settings.host_names},
             insecure=settings.insecure,
         )
         self.calibrations = Calibrations(settings.roots, self.store)
@@ -90,7 +90,7 @@ class _DataServer:
             machine=self.machine,
             host=socket.gethostname(),
             port=port,
-            addresses=advertised_addresses(host, lan=self.settings.lan),
+            addresses=list(self.settings.advertise) or advertised_addresses(host, lan=self.settings.lan),
         )
 
 

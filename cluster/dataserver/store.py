@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -12,17 +13,19 @@ from cluster import job_calibrations
 from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
-from cluster.dataserver.readers.interface import Frames, SeriesShape
+from cluster.dataserver.readers.interface import Frames, LiesInFiles, SeriesShape
 from cluster.dataserver.readers.registry import is_series_name, open_series
 from cluster.dataserver.sidecars import read_sidecars
-from cluster.errors import Conflict, Invalid, TooLarge, Unavailable
+from cluster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from cluster.protocol import (
     CalibrationFile,
+    FrameRun,
     MetadataValue,
     SeriesEntry,
     SeriesEvent,
     SeriesFacts,
     SeriesListing,
+    SeriesPlace,
 )
 
 MAX_REQUEST_BYTES: Final = 256 << 20
@@ -100,6 +103,29 @@ class SeriesStore:
                 raise _changed(path)
             missing = _within(series.reader.shape.missing, start, stop) | set(unreadable)
             return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+
+    def place(self, path: str, *, pinned: str | None = None) -> SeriesPlace:
+        """Return in which files the frames lie, for a worker that can open them itself.
+
+        Raises
+        ------
+        NotFound
+            If there is no such series, or its frames do not lie in files as they are served.
+        Conflict
+            As `frames` does.
+        """
+        with self._readers.using(self._roots.file(path)) as series:
+            _check_pinned(path, series, pinned)
+            reader = series.reader
+            runs = reader.runs() if isinstance(reader, LiesInFiles) else None
+            if runs is None:
+                raise NotFound(f"the frames of {path} do not lie in files as they are served", path=path)
+            return SeriesPlace(
+                fingerprint=series.fingerprint,
+                files=[str(file) for file in reader.files],
+                stamps=[(size, modified_ns) for _, size, modified_ns in series.stamp.files],
+                runs=[FrameRun(**asdict(run)) for run in runs],
+            )
 
     def events(self, path: str) -> list[SeriesEvent]:
         """Return the acquisition's events."""

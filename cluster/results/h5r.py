@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cluster.errors import Invalid, NotFound
 from cluster.pyme_metadata import read_tree
-from cluster.results.hdf5 import NewFile
+from cluster.results.hdf5 import NewFile, Table
 from cluster.results.metadata_tree import write_tree
 from cluster.results.provenance import GROUP, Provenance, read_provenance, write_provenance
 from cluster.results.publish import IfExists, free_bytes
@@ -87,7 +87,7 @@ class Writer:
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._file = NewFile(path, if_exists=if_exists, free=free)
-        self._drift: h5py.Dataset | None = None
+        self._drift: Table | None = None
         try:
             self._fits = self._file.table("FitResults", dtype)
             self._file.write(

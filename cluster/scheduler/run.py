@@ -116,10 +116,10 @@ def _places(settings: SchedulerSettings) -> Places:
 
 def _gate(settings: SchedulerSettings) -> Gate:
     secret = load_or_create_secret(settings.state / "secret")
-    names: set[str] = set()
+    names = {name.lower() for name in settings.host_names}
     if settings.lan:
         host = socket.gethostname().lower()
-        names = {host, f"{host.partition('.')[0]}.local", socket.getfqdn().lower()}
+        names |= {host, f"{host.partition('.')[0]}.local", socket.getfqdn().lower()}
     return Gate(verifiers(secret), hosts=frozenset(names), insecure=settings.insecure)
 
 

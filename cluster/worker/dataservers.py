@@ -10,9 +10,9 @@ from cluster.addresses import Candidate, Place, candidates
 from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
 from cluster.backoff import Attempts, Backoff, Pace
 from cluster.errors import ChecksumMismatch, ClusterError, NotFound, TransientError, Unauthorised, Unavailable
-from cluster.protocol import CalibrationFile, DataServerInfo, Identity, SeriesFacts
+from cluster.protocol import CalibrationFile, DataServerInfo, Identity, SeriesFacts, SeriesPlace
 from cluster.threads import DaemonThread
-from cluster.transport import CALIBRATION_BYTES, Link, calibration_route, series_route
+from cluster.transport import CALIBRATION_BYTES, PLACE_BYTES, Link, calibration_route, series_route
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,24 @@ class DataServers:
             return await self._decoder.call(lambda: decode_frames(reply.content))
 
         return await self._patiently(servers, fetch)
+
+    async def place(
+        self, servers: Sequence[DataServerInfo], path: str, fingerprint: str
+    ) -> tuple[SeriesPlace, bool] | None:
+        """Return in which files the frames lie, and whether that is this machine; None if they do not lie in any.
+
+        Raises as `frames` does.
+        """
+        params: dict[str, str | int | float] = {"fingerprint": fingerprint} if fingerprint else {}
+
+        async def fetch(link: Link, near: bool) -> tuple[SeriesPlace, bool]:
+            route = series_route(path, "/place")
+            return await link.get(route, SeriesPlace, params=params, limit_bytes=PLACE_BYTES), near
+
+        try:
+            return await self._patiently(servers, fetch)
+        except NotFound:
+            return None
 
     async def facts(self, servers: Sequence[DataServerInfo], path: str) -> SeriesFacts:
         """Return what a series is; raises as `frames` does."""

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -37,6 +38,33 @@ class Analysed(Protocol):
 Analyse = Callable[..., Analysed]
 Maps = Mapping[str, Any]
 _USUAL: Final[Mapping[str, Any]] = {"estimator": "mle"}
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What the scheduler must know of whoever does the fitting, to tell whether the numbers will be the same."""
+
+    versions: Versions
+    cpu: str
+    fits: tuple[str, ...]
+
+
+class Fitting(Protocol):
+    """What a worker does with frames, here or elsewhere."""
+
+    def warm_up(self, cache: Path) -> None:
+        """Make ready, with compiled code kept in `cache`."""
+        ...
+
+    def abilities(self) -> Abilities:
+        """Return what the fitting is made of."""
+        ...
+
+    def localise(
+        self, spec: JobSpec, start: int, stop: int, frames: FrameRange, maps: Maps | None = None
+    ) -> TaskResult:
+        """Localise frames [start, stop) of a job."""
+        ...
 
 
 class Engine:
@@ -88,6 +116,10 @@ class Engine:
         cache.mkdir(parents=True, exist_ok=True)
         self._cache = cache
         self._analyse(_USUAL, "uint16")
+
+    def abilities(self) -> Abilities:
+        """Return the versions, processor and fits of this process."""
+        return Abilities(versions(), cpu_target(os.environ), tuple(fit_names()))
 
     def _analyse(self, settings: Mapping[str, Any], dtype: str) -> Analyse:
         if self._given is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,8 +15,13 @@ from cluster import job_calibrations
 from cluster.arrays import FrameRange
 from cluster.errors import Conflict, Invalid
 from cluster.job_calibrations import PSF_SCALE
-from cluster.protocol import CalibrationFile, DataServerInfo, JobSpec, SeriesFacts
+from cluster.protocol import CalibrationFile, DataServerInfo, JobSpec, SeriesFacts, SeriesPlace
+from cluster.threads import DaemonThread
+from cluster.worker.direct import DirectSeries, Share
+from cluster.worker.memory import Memory
 from fitting.calibrated import MeasuredPsf
+
+logger = logging.getLogger(__name__)
 
 _REQUEST_BYTES: Final = 128 << 20
 _MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
@@ -31,6 +38,12 @@ class Servers(Protocol):
         """Return frames [start, stop) of a series."""
         ...
 
+    async def place(
+        self, servers: Sequence[DataServerInfo], path: str, fingerprint: str
+    ) -> tuple[SeriesPlace, bool] | None:
+        """Return in which files the frames lie, and whether that is this machine; None if they do not lie in any."""
+        ...
+
     async def facts(self, servers: Sequence[DataServerInfo], path: str) -> SeriesFacts:
         """Return what a series is."""
         ...
@@ -41,10 +54,17 @@ class Servers(Protocol):
 
 
 class FrameSource:
-    """Frames of jobs, with the last range fetched kept: the next one often begins with its end."""
+    """Frames of jobs, from the files themselves where these are here, else from a data server.
 
-    def __init__(self, servers: Servers) -> None:
+    Of what was fetched the last range is kept: the next one often begins with its end. `thread` reads files.
+    """
+
+    def __init__(self, servers: Servers, thread: DaemonThread, shares: Sequence[Share] = ()) -> None:
         self._servers = servers
+        self._thread = thread
+        self._shares = shares
+        self._memory = Memory()
+        self._direct: OrderedDict[str, DirectSeries | None] = OrderedDict()
         self._last: tuple[str, FrameRange] | None = None
         self._maps: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
@@ -58,6 +78,15 @@ class FrameSource:
         CallerError
             If the series is not what the job began with, or not there.
         """
+        direct = await self._files_of(spec)
+        if direct is not None:
+            try:
+                return _with_missing(
+                    await self._thread.call(lambda: direct.read(spec, start, stop, self._memory)), spec
+                )
+            except OSError as error:
+                logger.warning("%s cannot be read from here any more: %s", spec.series, error)
+                self._direct[spec.job_id] = None
         known = self._last[1] if self._last is not None and self._last[0] == spec.job_id else None
         parts: list[FrameRange] = []
         for a, b, kept in pieces(start, stop, known, _frames_a_request(spec)):
@@ -69,6 +98,19 @@ class FrameSource:
         whole = joined(parts, spec)
         self._last = (spec.job_id, whole)
         return whole
+
+    async def _files_of(self, spec: JobSpec) -> DirectSeries | None:
+        """Return the open files of a job's series, or None where frames come from a data server; asked once a job."""
+        if spec.job_id not in self._direct:
+            found = await self._servers.place(spec.dataservers, spec.series, spec.fingerprint)
+            self._direct[spec.job_id] = found and DirectSeries.open(
+                found[0], spec.fingerprint, near=found[1], shares=self._shares
+            )
+            while len(self._direct) > _JOBS_KEPT:
+                _, old = self._direct.popitem(last=False)
+                if old is not None:
+                    old.close()
+        return self._direct[spec.job_id]
 
     async def maps(self, spec: JobSpec) -> dict[str, Any]:
         """Return the camera maps and calibrations of a job as arrays and objects, each fetched once a job.
@@ -135,15 +177,19 @@ def pieces(start: int, stop: int, known: FrameRange | None, longest: int) -> lis
 def joined(parts: Sequence[FrameRange], spec: JobSpec) -> FrameRange:
     """Return consecutive parts as one range, with what the job says is missing.
 
-    The frames are always copied: what came over the wire is read-only, and the kernels would be compiled once more
-    for arrays of that kind.
+    Frames that came over the wire are copied: they are read-only, and the kernels would be compiled once more for
+    arrays of that kind.
     """
-    start, stop = parts[0].start, parts[-1].stop
     frames = np.concatenate([part.frames for part in parts])
-    missing = {frame for part in parts for frame in part.missing}
+    missing = tuple(frame for part in parts for frame in part.missing)
+    return _with_missing(FrameRange(parts[0].start, frames, missing), spec)
+
+
+def _with_missing(found: FrameRange, spec: JobSpec) -> FrameRange:
+    missing = set(found.missing)
     for first, after in spec.missing:
-        missing.update(range(max(first, start), min(after, stop)))
-    return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+        missing.update(range(max(first, found.start), min(after, found.stop)))
+    return replace(found, missing=tuple(sorted(missing)))
 
 
 def _requests(start: int, stop: int, longest: int) -> list[tuple[int, int, bool]]:

@@ -16,13 +16,14 @@ from cluster.config import Places, WorkerSettings
 from cluster.discovery import Identify, browse, identity_at
 from cluster.errors import ClusterError, Unauthorised, Unavailable
 from cluster.join import ask_to_join
-from cluster.locate import Ask, Browse, Located, Locator, Wanted
+from cluster.locate import Ask, Browse, Located, Locator, Wanted, read_config
 from cluster.machine import KnownCluster, KnownClusters, Machine, core_count, host_name, this_machine
 from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerRegistration
 from cluster.threads import DaemonThread
 from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
-from cluster.worker.engine import Engine, cpu_target, fit_names, versions
+from cluster.worker.direct import shares_of
+from cluster.worker.engine import Abilities, Engine, Fitting, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import GOODBYE_S, Loop
 from cluster.worker.scheduler import SchedulerRoutes
@@ -100,7 +101,7 @@ async def run(
     ready: Callable[[str], None],
     say: Say = logger.info,
     ask: Ask | None = None,
-    engine: Engine | None = None,
+    engine: Fitting | None = None,
     pace: Pace | None = None,
     network: Network | None = None,
 ) -> None:
@@ -202,7 +203,7 @@ def _forgotten(settings: WorkerSettings, admission: Admission) -> bool:
 async def _work(
     settings: WorkerSettings,
     admission: Admission,
-    engine: Engine,
+    engine: Fitting,
     stop: asyncio.Event,
     ready: Callable[[str], None],
     pace: Pace,
@@ -220,7 +221,7 @@ async def _work(
     routes = SchedulerRoutes(connect(admission.url), connect, cluster_id=admission.cluster_id)
     session = Session(
         routes,
-        _registration(machine),
+        _registration(machine, engine.abilities()),
         cluster_id=admission.cluster_id,
         relocate=lambda: locator.again(admission.cluster_id, discover=may_discover),
         pace=pace,
@@ -241,23 +242,28 @@ async def _work(
                     await session.leave()
             return
         ready(admission.url)
-        await Loop(session, FrameSource(servers), engine.localise, pace=pace).run(stop)
+        await Loop(
+            session,
+            FrameSource(servers, decoder, shares_of(read_config(places.config).shares)),
+            engine.localise,
+            pace=pace,
+        ).run(stop)
     finally:
         decoder.close()
         await servers.aclose()
         await routes.aclose()
 
 
-def _registration(machine: Machine) -> WorkerRegistration:
+def _registration(machine: Machine, able: Abilities) -> WorkerRegistration:
     return WorkerRegistration(
         machine=machine.id,
         host=host_name(),
         pid=os.getpid(),
         cores=1,
         protocol=PROTOCOL_VERSION,
-        versions=versions(),
-        cpu=cpu_target(os.environ),
-        fits=fit_names(),
+        versions=able.versions,
+        cpu=able.cpu,
+        fits=list(able.fits),
     )
 
 

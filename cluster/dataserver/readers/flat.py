@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.dataserver.readers.interface import Frames, Ranges, SeriesShape
+from cluster.dataserver.readers.interface import Frames, Ranges, Run, SeriesShape
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.errors import Invalid
 from cluster.protocol import MetadataValue, SeriesEvent
@@ -39,6 +39,15 @@ class FlatLayout:
     def whole_frames(self, file_bytes: int) -> int:
         """Return how many of the frames a file of this size holds."""
         return max(0, min(self.frames, (file_bytes - self.offset) // self.frame_bytes))
+
+    @property
+    def as_served(self) -> bool:
+        """Return whether the bytes in the file are those that are served, in the order of little-endian machines."""
+        return self.dtype.newbyteorder("<") == self.dtype and self.dtype.name in {
+            "uint8",
+            "uint16",
+            "float32",
+        }
 
     def missing(self, file_bytes: int) -> Ranges:
         """Return the frames that a file of this size does not hold."""
@@ -113,6 +122,7 @@ class FlatSeries:
         file_bytes = path.stat().st_size
         check_not_empty(path, file_bytes, layout)
         self._frames = FlatFile(path, layout)
+        self._layout = layout
         self._files = (path, *companions)
         self._shape = SeriesShape(
             format=format_name,
@@ -137,6 +147,12 @@ class FlatSeries:
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that are missing."""
         return self._frames.read(start, stop)
+
+    def runs(self) -> tuple[Run, ...] | None:
+        """Return the one run of whole frames, if their bytes are as served."""
+        layout = self._layout
+        whole = layout.whole_frames(self._files[0].stat().st_size)
+        return (Run(0, whole, 0, layout.offset, layout.frame_bytes),) if layout.as_served else None
 
     def events(self) -> list[SeriesEvent]:
         """Return nothing: these formats record no events."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,17 @@ class SeriesShape:
         return self.height * self.width * self.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Run:
+    """Frames [frame, frame + count) lie in file number `file`, each `stride` bytes after the one before."""
+
+    frame: int
+    count: int
+    file: int
+    offset: int
+    stride: int
+
+
 class SeriesReader(Protocol):
     """An open series. `read` may be called from several threads at once."""
 
@@ -71,6 +82,15 @@ class SeriesReader(Protocol):
 
     def close(self) -> None:
         """Let go of the files."""
+        ...
+
+
+@runtime_checkable
+class LiesInFiles(Protocol):
+    """A reader of a format whose frames may lie in its files byte for byte as they are served."""
+
+    def runs(self) -> tuple[Run, ...] | None:
+        """Return where the whole frames lie, or None if these do not lie so."""
         ...
 
 

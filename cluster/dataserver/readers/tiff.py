@@ -18,12 +18,14 @@ from cluster.dataserver.readers.flat import FlatLayout, FlatSeries
 from cluster.dataserver.readers.interface import (
     Frames,
     Ranges,
+    Run,
     SeriesReader,
     SeriesShape,
     as_ranges,
     values_from,
 )
 from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.dataserver.readers.runs import runs_of
 from cluster.dataserver.readers.tiff_index import Window, read_dialect, read_entries
 from cluster.dataserver.readers.tiff_pages import TiffPages
 from cluster.errors import Invalid
@@ -226,6 +228,27 @@ class TiffSeries:
         number = int(self._planes.file[at])
         pages = self._pages[number] if number >= 0 else None
         return pages.read(int(self._planes.page[at]), out) if pages is not None else 0
+
+    def runs(self) -> tuple[Run, ...] | None:
+        """Return the runs of pages that lie flat in their served type; None if one does not, or they are too many."""
+        key = self._pages[0]
+        assert key is not None
+        if key.dtype.newbyteorder("<") != key.dtype or key.dtype.newbyteorder("=") != self._shape.dtype:
+            return None
+        offsets = np.full(len(self._planes.page), -1, np.int64)
+        for number, pages in enumerate(self._pages):
+            if pages is None:
+                continue
+            flat = pages.flat_offsets()
+            if flat is None:
+                return None
+            mine = np.flatnonzero((self._planes.file == number) & (self._planes.page < len(flat)))
+            offsets[mine] = flat[self._planes.page[mine]]
+        present = {
+            number: index
+            for index, number in enumerate(n for n, p in enumerate(self._pages) if p is not None)
+        }
+        return runs_of(offsets, self._planes.file, present, self._shape.frame_bytes)
 
     def events(self) -> list[SeriesEvent]:
         """Return nothing: TIFF records no events."""

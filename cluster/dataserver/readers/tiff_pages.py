@@ -77,6 +77,14 @@ class TiffPages:
             end = np.where(np.array(self.index.single, bool), first + self._frame_bytes, end)
         return np.logical_and(first > 0, end <= file_bytes)
 
+    def flat_offsets(self) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return where each page's pixels begin, if every whole page lies flat; -1 where a page is not whole."""
+        if not self._key.is_final or self._key.is_tiled:
+            return None
+        if not np.array(self.index.joined, bool)[self.whole].all():
+            return None
+        return np.where(self.whole, np.array(self.index.first, np.int64), -1)
+
     def read(self, page: int, out: Frames) -> int:
         """Fill `out` with pages from `page` on; return how many of them could be read before one that could not."""
         done = 0

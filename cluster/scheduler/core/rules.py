@@ -19,6 +19,7 @@ class Rules:
     largest_task_bytes: int = 128 << 20
     least_frames: int = 10
     task_s: float = 1.5
+    least_task_s: float = 0.15
     tasks_per_worker: int = 4
     exclude_after: int = 5
     straggler_factor: float = 3.0
@@ -32,7 +33,8 @@ class Rules:
         """Return how many frames the next task should have.
 
         What takes `task_s` seconds, as far as that is known, else `task_bytes`; but a short job, and the end of a long
-        one, is split so that every worker has something to do.
+        one, is split so that every worker has something to do. Nothing is split below `least_task_s`: what a shorter
+        task could save at the end, its own overhead takes.
         """
         if self.task_frames is not None:
             return self.task_frames
@@ -41,9 +43,12 @@ class Rules:
         if job.seconds_per_frame is not None:
             wanted = min(self.task_s / job.seconds_per_frame, self.largest_task_bytes / frame_bytes)
         workers = max(1, workers)
+        least = self.least_frames
+        if job.seconds_per_frame is not None:
+            least = max(least, math.ceil(self.least_task_s / job.seconds_per_frame))
         share = job.frames_in_range() / (self.tasks_per_worker * workers)
         rest = job.frames_uncut / (2 * workers)
-        return max(self.least_frames, math.floor(min(wanted, max(share, 1), max(rest, 1))))
+        return max(least, math.floor(min(wanted, max(share, 1), max(rest, 1))))
 
     def patience_s(self, job: Job, frames: int) -> float:
         """Return for how long a task of so many frames may be held before it looks stuck."""

@@ -16,7 +16,7 @@ from PIL import Image
 from cluster.arrays import FRAMES_MEDIA_TYPE, decode_frames
 from cluster.dataserver.app import Reading
 from cluster.http import PROBLEM_MEDIA_TYPE, Gate
-from cluster.protocol import Identity, Role, SeriesFacts, SeriesListing
+from cluster.protocol import Identity, Role, SeriesFacts, SeriesListing, SeriesPlace
 from cluster.trust import token
 
 pytestmark = pytest.mark.anyio
@@ -293,3 +293,30 @@ async def test_a_calibration_outside_the_roots_is_not_there_and_needs_a_token(
     assert (await http.get("/api/v1/calibrations/inside.json")).status_code == 404
     assert (await http.get("/api/v1/calibrations/%2e%2e/curves.json")).status_code == 400
     assert (await client_as(None).get("/api/v1/calibrations/a.json")).status_code == 401
+
+
+async def test_a_worker_learns_where_the_frames_lie_and_nobody_else_does(
+    client_as: ClientAs, root: Path, stack: np.ndarray[Any, Any]
+) -> None:
+    facts = SeriesFacts.model_validate_json((await client_as("worker").get(CELL)).content)
+
+    reply = await client_as("worker").get(f"{CELL}/place", params={"fingerprint": facts.fingerprint})
+    place = SeriesPlace.model_validate_json(reply.content)
+
+    (run,) = place.runs
+    assert (run.frame, run.count, run.stride) == (0, 9, stack[0].nbytes)
+    np.testing.assert_array_equal(np.memmap(place.files[0], "<u2", "r", run.offset, stack.shape), stack)
+    for role in ("viewer", "submitter"):
+        _assert_problem(await client_as(role).get(f"{CELL}/place"), 403, "forbidden")
+
+
+async def test_frames_that_are_not_as_served_lie_nowhere(client_as: ClientAs) -> None:
+    reply = await client_as("worker").get("/api/v1/series/a.h5/place")
+
+    _assert_problem(reply, 404, "not_found")
+
+
+async def test_the_place_of_another_series_than_asked_for_is_refused(client_as: ClientAs) -> None:
+    reply = await client_as("worker").get(f"{CELL}/place", params={"fingerprint": "another"})
+
+    _assert_problem(reply, 409, "conflict")

@@ -227,5 +227,5 @@ def test_task_size_follows_the_measured_time_and_shrinks_at_the_end(order: Order
     sizes = [one.stop - one.start for one in leases]
 
     assert sizes[0] == pytest.approx(1342, abs=2)  # 128 MiB, less than 1.5 s
-    assert sizes[-2] == 10
+    assert sizes[-2] == 150  # a shorter one would cost more than it saves
     assert sum(sizes) + 167 == 10_000

@@ -437,7 +437,10 @@ class LeaseRequest(Message):
 
 
 class Lease(Message):
-    """Permission to run one attempt of one task: the frames [start, stop)."""
+    """Permission to run one attempt of one task: the frames [start, stop).
+
+    `series_frames`: of a series that grows, how many frames it has as far as this task may know.
+    """
 
     job_id: Text
     task_id: int
@@ -445,6 +448,7 @@ class Lease(Message):
     start: Frame
     stop: Frame
     lease_s: float
+    series_frames: Frame | None = None
 
 
 class Leases(Message):

@@ -30,6 +30,7 @@ from fitting.windows import (
     context_range,
     first_data_frame,
     laser_on,
+    settled_until,
     window_for,
     windows_for,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "required_metadata",
     "resolve",
     "row_dtype",
+    "settled_until",
     "window_for",
     "windows_for",
 ]

@@ -138,6 +138,41 @@ def _refreshed_every(settings: Mapping[str, object], window: Range | None) -> in
     return max(1, min(_REFRESHED_EVERY, (window[1] - window[0]) // 3))
 
 
+def settled_until(settings: Mapping[str, object], metadata: Mapping[str, object], frames: int) -> int:
+    """Frame before which localising a series that still grows gives what it will give when the series is whole.
+
+    That is as long as every frame it takes is there: all of the background's window, which slides inwards at the
+    start of the series as ever but must not do so at an end that is not the end.
+
+    Parameters
+    ----------
+    settings : mapping
+        Complete settings.
+    metadata : mapping
+        The metadata of the series.
+    frames : int
+        How many frames there are so far, without a gap.
+
+    Returns
+    -------
+    int
+        0 to `frames`; the whole of `frames` once `stop_at` is among them.
+    """
+    stop_at = settings["stop_at"]
+    if isinstance(stop_at, int) and stop_at <= frames:
+        return frames
+    settled = frames - FIDUCIAL_REACH if settings["track_fiducials"] else frames
+    window = background_window(settings)
+    if window is None or window[0] >= window[1]:
+        return max(0, settled)
+    first, _ = background_limits(settings, metadata, (0, frames))
+    if frames - first < max(2, window[1] - window[0]):
+        return 0
+    every = _refreshed_every(settings, window)
+    last_renewal = (frames - window[1]) // every * every
+    return max(0, min(settled, last_renewal + every))
+
+
 def context_range(
     settings: Mapping[str, object], metadata: Mapping[str, object], series: Range, start: int, stop: int
 ) -> Range:

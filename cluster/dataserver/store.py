@@ -117,7 +117,8 @@ class SeriesStore:
         with self._readers.using(self._roots.file(path)) as series:
             _check_pinned(path, series, pinned)
             reader = series.reader
-            runs = reader.runs() if isinstance(reader, LiesInFiles) else None
+            placed = isinstance(reader, LiesInFiles) and reader.shape.complete
+            runs = reader.runs() if placed and isinstance(reader, LiesInFiles) else None
             if runs is None:
                 raise NotFound(f"the frames of {path} do not lie in files as they are served", path=path)
             return SeriesPlace(

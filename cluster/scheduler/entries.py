@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.protocol import DataServerInfo, FailedFrames, WorkerRegistration
 from cluster.scheduler.blobs import Blob
-from cluster.scheduler.core import Counts, Job, WorkerOrder
+from cluster.scheduler.core import Counts, Growth, Job, WorkerOrder
 from cluster.scheduler.core.phases import (
     Broken,
     Cancelled,
@@ -41,6 +41,7 @@ class JobRow:
     progress: Progress
     idempotency_key: str | None
     digest: str | None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ class ResultRow:
 def job_statement(row: JobRow, job: Job) -> Statement:
     """Save a job."""
     sql = (
-        "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "
-        "phase = excluded.phase, started = excluded.started, finished = excluded.finished, output = excluded.output"
+        "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "
+        "phase = excluded.phase, started = excluded.started, finished = excluded.finished, "
+        "output = excluded.output, growth = excluded.growth"
     )
     progress = row.progress
     values = (
@@ -78,6 +80,7 @@ def job_statement(row: JobRow, job: Job) -> Statement:
         progress.started,
         progress.finished,
         progress.output,
+        None if row.growth is None else json.dumps(asdict(row.growth)),
     )
     return Statement(("job", row.sheet.job_id), sql, values)
 
@@ -183,7 +186,7 @@ def _toll_values(toll: Toll) -> dict[str, Any]:
 def load_jobs(connection: sqlite3.Connection) -> list[JobRow]:
     """Return the jobs as they were submitted."""
     rows = connection.execute(
-        "SELECT sheet, phase, idempotency_key, request_digest, started, finished, output FROM jobs ORDER BY position"
+        "SELECT sheet, phase, idempotency_key, request_digest, started, finished, output, growth FROM jobs ORDER BY position"
     )
     return [
         JobRow(
@@ -192,8 +195,9 @@ def load_jobs(connection: sqlite3.Connection) -> list[JobRow]:
             progress=Progress(started=started, finished=finished, output=output),
             idempotency_key=key,
             digest=digest,
+            growth=None if growth is None else Growth(**json.loads(growth)),
         )
-        for sheet, phase, key, digest, started, finished, output in rows
+        for sheet, phase, key, digest, started, finished, output, growth in rows
     ]
 
 

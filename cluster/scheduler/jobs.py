@@ -28,6 +28,7 @@ MAPS: Final = ("variance_map", "dark_map", "flatfield_map")
 TABLES: Final = ("sigma_curves", "shifts")
 _UNNAMED: Final = "unnamed"
 _DEEPEST: Final = 32
+_ENDLESS: Final = 2**31 - 1
 
 
 @dataclass
@@ -68,13 +69,12 @@ class Submissions:
         Unavailable
             If no data server can be asked.
         """
-        draft = await self._draft(request.series, request.analysis, request.metadata)
+        draft = await self._draft(request.series, request.analysis, request.metadata, follow=request.follow)
         facts = draft.located.facts
-        if request.follow and not facts.complete:
-            raise Invalid(
-                f"follow: {facts.path} is still growing; submit it once it is complete", field="follow"
-            )
-        start, stop = _analysed_range(draft)
+        follow = request.follow and not facts.complete
+        start, stop = _followed_range(draft) if follow else _analysed_range(draft)
+        if not facts.complete and not follow:
+            draft.notes.append(f"the series is still growing: these are its first {facts.frames} frames")
         events = await self._source.events(draft.located) if facts.events else []
         output = self._outputs.choose(
             facts.path, request.output, taken()
@@ -91,6 +91,7 @@ class Submissions:
             stop=stop,
             frames=None,
             output=str(output),
+            follow=follow,
         )
 
     async def preview(self, request: PreviewRequest) -> Sheet:
@@ -111,12 +112,14 @@ class Submissions:
             output=None,
         )
 
-    async def _draft(self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
+    async def _draft(
+        self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any], *, follow: bool = False
+    ) -> Draft:
         _check_encodable("analysis", analysis)
         _check_encodable("metadata", metadata)
         check_known(metadata)
         located = await self._source.locate(series)
-        if located.facts.frames == 0:
+        if located.facts.frames == 0 and (located.facts.complete or not follow):
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
         draft = Draft(located, {**located.facts.metadata, **given})
@@ -225,6 +228,12 @@ def _depth(value: Any) -> int:
         inner = value.values() if isinstance(value, dict) else value
         return 1 + max(map(_depth, inner), default=0)
     return 0
+
+
+def _followed_range(draft: Draft) -> tuple[int, int]:
+    """Return where to begin with a series that grows, twice: nothing can be done before it is known how far it is."""
+    start, _ = _named(lambda: fits.analysed_range(draft.analysis, draft.values, _ENDLESS))
+    return start, start
 
 
 def _analysed_range(draft: Draft) -> tuple[int, int]:

@@ -30,11 +30,11 @@ T = TypeVar("T")
 Query = Callable[[sqlite3.Connection], T]
 Label = Callable[[str], None]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE jobs (
     job_id TEXT PRIMARY KEY, position INTEGER NOT NULL UNIQUE, sheet TEXT NOT NULL, phase TEXT NOT NULL,
-    idempotency_key TEXT UNIQUE, request_digest TEXT, started REAL, finished REAL, output TEXT
+    idempotency_key TEXT UNIQUE, request_digest TEXT, started REAL, finished REAL, output TEXT, growth TEXT
 ) WITHOUT ROWID;
 CREATE TABLE tasks (
     job_id TEXT NOT NULL, task_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
@@ -53,6 +53,7 @@ CREATE TABLE dataservers (server_id TEXT PRIMARY KEY, info TEXT NOT NULL) WITHOU
 """
 
 
+_UPGRADES: Final = {1: "ALTER TABLE jobs ADD COLUMN growth TEXT;"}  # by the version that they start from
 _EVERYTHING: Final = ("everything",)
 
 
@@ -265,6 +266,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise Conflict(f"{path} was written by a newer clusterofone; use that one, or give another --name")
     if version == 0:
         connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        return
+    for older in range(version, SCHEMA_VERSION):
+        connection.executescript(f"BEGIN;{_UPGRADES[older]}PRAGMA user_version = {older + 1};COMMIT;")
 
 
 def _translated(error: Exception, folder: Path) -> ClusterError:

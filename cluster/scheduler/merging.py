@@ -55,7 +55,9 @@ class Merger:
         known, job = self._state.job(job_id), self._state.core.job(job_id)
         output = Path(str(known.sheet.output))
         given_up = failed_frames(job, known.progress)
-        plan = Plan(known.sheet, partial(output) if is_partial else output, given_up, is_partial)
+        start, stop = known.sheet.analysed(job.total)
+        path = partial(output) if is_partial else output
+        plan = Plan(known.sheet, path, given_up, job.total, start, stop, is_partial)
         try:
             path = await asyncio.to_thread(self._results.make, plan)
         except (

@@ -35,6 +35,7 @@ class Progress:
     failed_frames: list[FailedFrames] = field(default_factory=list)
     commits: deque[tuple[float, int]] = field(default_factory=deque)
     cpus: set[str] = field(default_factory=set)
+    phase: str = ""  # as it was last logged
 
     def note_commit(self, now: float, frames: int) -> None:
         """Count frames towards the rate."""
@@ -56,7 +57,7 @@ def state_of(job: CoreJob) -> JobState:
     """Return a job's state in the words of the public interface."""
     match job.phase:
         case Queued():
-            return "queued"
+            return "waiting" if job.is_growing and not job.has_work else "queued"
         case Running() | Merging() | Cancelling():
             return "running"
         case Finished(errors=errors):
@@ -74,7 +75,7 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
     tally = job.tally
     state = state_of(job)
     rate = _overall_rate(job, progress) if state in TERMINAL else progress.rate(now)
-    to_do = job.order.total - tally.frames
+    to_do = job.total - tally.frames
     return Job(
         id=sheet.job_id,
         name=sheet.name,
@@ -86,13 +87,13 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
         priority=sheet.priority,
         fit=sheet.fit,
         frames=FrameCounts(
-            total=job.order.total, localised=tally.localised, skipped=tally.skipped, failed=tally.failed
+            total=job.total, localised=tally.localised, skipped=tally.skipped, failed=tally.failed
         ),
         tasks_running=len(job.leased),
         retries=tally.retries,
         localisations=tally.rows,
         rate_frames_per_s=rate,
-        eta_s=to_do / rate if rate and state not in TERMINAL else None,
+        eta_s=to_do / rate if rate and state not in TERMINAL and not job.is_growing else None,
         output=progress.output if state in TERMINAL else None,
         error=_error(job),
         failed_frames=failed_frames(job, progress)[:_LONGEST_LIST],
@@ -144,7 +145,8 @@ def _error(job: CoreJob) -> str | None:
         case Cancelled(reason=reason):
             return reason
         case Finished(errors=True):
-            return f"{job.tally.failed} of {job.order.total} frames failed; failed_frames says which and why"
+            failed = f"{job.tally.failed} of {job.total} frames failed; failed_frames says which and why"
+            return "; ".join(filter(None, [job.lacking, failed if job.tally.failed else ""]))
         case _:
             return None
 
@@ -164,6 +166,8 @@ def _present_notes(job: CoreJob) -> list[str]:
             return ["writing the result file"]
         case Cancelling():
             return ["cancelled; writing the file of the finished frames"]
+        case _ if job.is_growing:
+            return ["the series is still growing"]
         case _ if job.last_refusal:
             return [f"a worker could not take it: {job.last_refusal}"]
         case _:

@@ -32,11 +32,17 @@ _LARGEST_REPLY_ROWS: Final = 200_000
 
 @dataclass(frozen=True)
 class Plan:
-    """A file to make: of which job, where, and which frames failed for good. A partial one covers what is committed."""
+    """A file to make: of which job, where, and which frames failed for good. A partial one covers what is committed.
+
+    `frames` is the length of the series, of which the job's [start, stop) were to be analysed.
+    """
 
     sheet: Sheet
     path: Path
     given_up: list[FailedFrames]
+    frames: int
+    start: int
+    stop: int
     partial: bool = False
 
 
@@ -113,10 +119,9 @@ class Results:
 
 
 def _opening_ledger(plan: Plan) -> Ledger:
-    sheet = plan.sheet
-    ledger = Ledger.empty(sheet.facts.frames)
-    ledger.status[: sheet.start] = FrameStatus.SKIPPED
-    ledger.status[sheet.stop :] = FrameStatus.SKIPPED
+    ledger = Ledger.empty(plan.frames)
+    ledger.status[: plan.start] = FrameStatus.SKIPPED
+    ledger.status[plan.stop :] = FrameStatus.SKIPPED
     for frames in plan.given_up:
         ledger.fail(frames.start, frames.stop, frames.reason)
     return ledger

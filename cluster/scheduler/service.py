@@ -36,6 +36,7 @@ from cluster.scheduler.entries import (
     load_result_files,
     start_statement,
 )
+from cluster.scheduler.following import Follower
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
@@ -106,6 +107,7 @@ class Service:
         )
         self._blobs = blobs
         self._merger = Merger(self.state, self.results)
+        self._follower = Follower(self.state, series)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -121,6 +123,8 @@ class Service:
         logger.info(
             "start %s: %s jobs, %s left-over results removed", self.epoch, len(self.state.known), swept
         )
+        for job_id in self.state.known:
+            self._follower.start(job_id)
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
@@ -130,6 +134,7 @@ class Service:
             self._ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticker
+        await self._follower.close()
         await self._merger.finish()
         self.state.journal.close()
 
@@ -238,6 +243,7 @@ class Service:
         except ClusterError:
             self.state.posted(self.state.core.forget(sheet.job_id))
             raise
+        self._follower.start(sheet.job_id)
         return self.state.view(sheet.job_id)
 
     def _taken_outputs(self) -> set[str]:

@@ -45,6 +45,7 @@ class Sheet(Message):
     stop: int
     frames: list[int] | None
     output: str | None
+    follow: bool = False
     notes: list[str]
     created: float
 
@@ -58,6 +59,12 @@ class Sheet(Message):
         """Return the layout of a row of its results."""
         return fits.row_dtype(self.analysis)
 
+    def analysed(self, frames: int) -> tuple[int, int]:
+        """Return which frames of a series of so many are to be analysed."""
+        if self.follow:
+            return fits.analysed_range(self.analysis, self.values, frames)
+        return self.start, self.stop
+
     def order(self) -> JobOrder:
         """Return what the core must know."""
         frame_bytes = self.facts.height * self.facts.width * np.dtype(self.facts.dtype).itemsize
@@ -65,7 +72,8 @@ class Sheet(Message):
             job_id=self.job_id,
             start=self.start,
             stop=self.stop,
-            total=self.facts.frames,
+            total=0 if self.follow else self.facts.frames,
+            growing=self.follow,
             frame_bytes=frame_bytes,
             fit=fits.identity(self.fit),
             owner=self.owner,

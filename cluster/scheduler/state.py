@@ -116,7 +116,7 @@ class State:
             self.known[row.sheet.job_id] = Known(row.sheet, row.progress, row.idempotency_key, row.digest)
         self.cards = {record.order.worker_id: card for record, card in workers}
         records = [record for record, _ in workers]
-        saved = [JobSaved(row.sheet.order(), row.phase) for row in jobs]
+        saved = [JobSaved(row.sheet.order(), row.phase, row.growth) for row in jobs]
         tasks = self.journal.read_now(entries.load_tasks)
         self.core.restore([*records, *saved, *tasks], now=self.clocks.now())
         for job_id, frames in self.journal.read_now(lambda db: list(entries.load_failures(db))):
@@ -160,14 +160,19 @@ class State:
         known = self.known[job_id]
         self._stamp(known.progress, record)
         self.signals.changed(job_id)
-        logger.info("job %s is %s", job_id, type(record.phase).__name__.lower())
+        phase = type(record.phase).__name__.lower()
+        if phase != known.progress.phase:
+            known.progress.phase = phase
+            logger.info("job %s is %s", job_id, phase)
         if isinstance(record.phase, Queued | Running):
             self.signals.work.pulse()
         if isinstance(record.phase, Merging | Cancelling):
             self.on_settled(job_id)
         if known.sheet.kind == _EPHEMERAL:
             return None
-        row = JobRow(known.sheet, record.phase, known.progress, known.idempotency_key, known.digest)
+        row = JobRow(
+            known.sheet, record.phase, known.progress, known.idempotency_key, known.digest, record.growth
+        )
         return entries.job_statement(row, self.core.job(job_id))
 
     def _stamp(self, noted: Progress, record: JobSaved) -> None:

@@ -251,6 +251,7 @@ class WorkerDesk:
                 start=lease.start,
                 stop=lease.stop,
                 lease_s=lease_s,
+                series_frames=lease.series_frames,
             )
             for lease in leases
         ]

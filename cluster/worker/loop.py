@@ -189,6 +189,8 @@ class Loop:
 
     async def _prepare(self, lease: Lease) -> Prepared:
         spec = await self._spec(lease.job_id)
+        if lease.series_frames is not None:  # a series that grows has as many frames as the lease says
+            spec = spec.model_copy(update={"frames": lease.series_frames})
         settings = fits.resolve(spec.analysis, spec.metadata)
         start, stop = fits.context_range(settings, spec.metadata, (0, spec.frames), lease.start, lease.stop)
         maps = await self._frames.maps(spec)

@@ -4,7 +4,7 @@
 """
 
 from cluster.scheduler.core.jobs import Job
-from cluster.scheduler.core.records import Counts, Decided, JobOrder, Record, TaskLease, WorkerOrder
+from cluster.scheduler.core.records import Counts, Decided, Growth, JobOrder, Record, TaskLease, WorkerOrder
 from cluster.scheduler.core.rules import Rules
 from cluster.scheduler.core.scheduler import Scheduler
 from cluster.scheduler.core.workers import Worker
@@ -12,6 +12,7 @@ from cluster.scheduler.core.workers import Worker
 __all__ = [
     "Counts",
     "Decided",
+    "Growth",
     "Job",
     "JobOrder",
     "Record",

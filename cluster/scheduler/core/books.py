@@ -185,6 +185,8 @@ class Books:
                 case JobSaved():
                     job = self.admit(record.order)
                     job.phase = record.phase
+                    if record.growth is not None:
+                        job.grow(record.growth)
                     if not job.is_open:
                         self.close(job)
                 case TaskSaved():

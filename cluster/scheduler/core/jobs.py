@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.scheduler.core.phases import Phase, Queued, Running
-from cluster.scheduler.core.records import Counts, JobOrder, JobSaved, TaskSaved
+from cluster.scheduler.core.records import Counts, Growth, JobOrder, JobSaved, TaskSaved
 from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready, TaskState
 
 _SMOOTHING = 0.3
@@ -38,7 +38,8 @@ class Job:
         self.order = order
         self.sequence = sequence
         self.phase: Phase = Queued()
-        self.tally = Tally(skipped=order.total - self.frames_in_range())
+        self.growth = Growth(order.stop, order.total) if order.growing else None
+        self.tally = Tally(skipped=0 if order.growing else order.total - self.frames_in_range())
         self.seconds_per_frame: float | None = None
         self.last_refusal = ""
         self.leased: dict[int, Leased] = {}
@@ -54,7 +55,27 @@ class Job:
     def frames_in_range(self) -> int:
         """Return how many frames the tasks cover."""
         frames = self.order.frames
-        return self.order.stop - self.order.start if frames is None else len(frames)
+        return max(0, self.stop - self.order.start) if frames is None else len(frames)
+
+    @property
+    def stop(self) -> int:
+        """Return the frame after the last that tasks may cover, as far as the series has come."""
+        return self.order.stop if self.growth is None else self.growth.stop
+
+    @property
+    def total(self) -> int:
+        """Return how many frames the series has, as far as it has come."""
+        return self.order.total if self.growth is None else self.growth.total
+
+    @property
+    def is_growing(self) -> bool:
+        """Return whether more frames may come."""
+        return self.growth is not None and not self.growth.ended
+
+    @property
+    def lacking(self) -> str:
+        """Return why the series is not whole, or nothing."""
+        return "" if self.growth is None else self.growth.lacking
 
     # --- what is there -----------------------------------------------------------------------------------------
 
@@ -76,7 +97,7 @@ class Job:
     @property
     def is_settled(self) -> bool:
         """Return whether every frame is covered by a task that is done or failed."""
-        return self._cursor >= self._end and not self._waiting and not self.leased
+        return not self.is_growing and self._cursor >= self._end and not self._waiting and not self.leased
 
     @property
     def frames_uncut(self) -> int:
@@ -90,7 +111,7 @@ class Job:
 
     @property
     def _end(self) -> int:
-        return self.order.stop if self.order.frames is None else self._cursor
+        return self.stop if self.order.frames is None else self._cursor
 
     def knows(self, task_id: int) -> bool:
         """Return whether this task has been cut."""
@@ -112,7 +133,7 @@ class Job:
 
     def saved(self) -> JobSaved:
         """Return the job's record."""
-        return JobSaved(self.order, self.phase)
+        return JobSaved(self.order, self.phase, self.growth)
 
     def record(self, task_id: int, counts: Counts | None = None, first_row: int = 0) -> TaskSaved:
         """Return a task's record."""
@@ -121,6 +142,12 @@ class Job:
         return TaskSaved(self.order.job_id, task_id, start, stop, state, counts or Counts(), first_row)
 
     # --- what changes ------------------------------------------------------------------------------------------
+
+    def grow(self, growth: Growth) -> None:
+        """Note how far the series has come."""
+        assert self.growth is not None
+        self.tally.skipped += growth.skipped - self.growth.skipped
+        self.growth = growth
 
     def take(self, eligible: Callable[[Ready], bool], size: Callable[[Job], int]) -> int | None:
         """Return a task to lease: the first ready one that is eligible, else a new one cut from the cursor."""
@@ -187,7 +214,7 @@ class Job:
     def _cut(self, frames: int) -> int:
         self._starts.append(self._cursor)
         self._states.append(Ready())
-        self._cursor = min(self.order.stop, self._cursor + max(1, frames))
+        self._cursor = min(self.stop, self._cursor + max(1, frames))
         return len(self._states) - 1
 
     def _cut_single_frames(self, frames: tuple[int, ...]) -> None:

@@ -89,4 +89,6 @@ def _grant(
     if isinstance(job.phase, Queued):
         job.phase = job.phase.start()
         books.record(job.saved())
-    return TaskLease(job.order.job_id, task_id, leased.attempts, start, stop)
+    return TaskLease(
+        job.order.job_id, task_id, leased.attempts, start, stop, job.total if job.order.growing else None
+    )

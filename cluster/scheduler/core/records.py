@@ -19,7 +19,8 @@ class JobOrder:
     """What the core must know of a job: the frames to cover, and what decides who gets it when.
 
     `frames` lists single frames instead of the range [start, stop) (a preview). `total` counts every frame of the
-    series; those that no task covers are skipped.
+    series; those that no task covers are skipped. Of a series that is `growing`, `stop` and `total` are those of the
+    beginning; what came since is the job's `Growth`.
     """
 
     job_id: str
@@ -33,6 +34,22 @@ class JobOrder:
     priority: int = 0
     kind: str = "localise"
     frames: tuple[int, ...] | None = None
+    growing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How far a series that is still being acquired has come.
+
+    Frames before `stop` may be cut into tasks; of the `total` frames so far, `skipped` are covered by no task. Once
+    it has `ended` nothing changes any more; `lacking` says why the series is not whole, if it is not.
+    """
+
+    stop: int
+    total: int
+    skipped: int = 0
+    ended: bool = False
+    lacking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class JobSaved:
 
     order: JobOrder
     phase: Phase
+    growth: Growth | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -127,13 +145,14 @@ Record = JobSaved | JobForgotten | TaskSaved | WorkerSaved | WorkerForgotten
 
 @dataclass(frozen=True, slots=True)
 class TaskLease:
-    """A lease as the worker sees it."""
+    """A lease as the worker sees it; `series_frames` counts those of a series that grows, as far as the task may know."""
 
     job_id: str
     task_id: int
     attempt: int
     start: int
     stop: int
+    series_frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cluster.scheduler.core.phases import Broken, Cancelled, Cancelling, Finishe
 from cluster.scheduler.core.records import (
     Counts,
     Decided,
+    Growth,
     JobForgotten,
     JobOrder,
     JobSaved,
@@ -106,6 +107,27 @@ class Scheduler:
         self._books.record(job.saved())
         return self._decided(None)
 
+    def grow(self, job_id: str, growth: Growth) -> Decided[bool]:
+        """Note how far the series of a job has come; return whether that was news.
+
+        Frames never become fewer, and nothing changes after the end: what says otherwise is passed over.
+
+        Raises
+        ------
+        NotFound
+            If there is no such job.
+        """
+        job = self.job(job_id)
+        known = job.growth
+        if known is None or known.ended or not job.is_open or growth == known:
+            return self._decided(False)
+        if growth.stop < known.stop or growth.total < known.total:
+            return self._decided(False)
+        job.grow(growth)
+        self._books.record(job.saved())
+        self._books.settle(job)
+        return self._decided(True)
+
     def retry(self, job_id: str, *, now: float) -> Decided[None]:
         """Put the failed tasks of an ended job back to work, or write its file again if that is what failed.
 
@@ -136,7 +158,7 @@ class Scheduler:
         job = self.job(job_id)
         match job.phase:
             case Merging() if failed is None:
-                job.phase = job.phase.finish(errors=job.tally.failed > 0)
+                job.phase = job.phase.finish(errors=job.tally.failed > 0 or bool(job.lacking))
             case Merging():
                 job.phase = job.phase.break_off(failed or "")
             case Cancelling():

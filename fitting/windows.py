@@ -156,15 +156,14 @@ def settled_until(settings: Mapping[str, object], metadata: Mapping[str, object]
     Returns
     -------
     int
-        0 to `frames`; the whole of `frames` once `stop_at` is among them.
+        0 to `frames`; no window need be waited for once `stop_at` is among them.
     """
-    stop_at = settings["stop_at"]
+    settled = max(0, frames - FIDUCIAL_REACH if settings["track_fiducials"] else frames)
+    window, stop_at = background_window(settings), settings["stop_at"]
     if isinstance(stop_at, int) and stop_at <= frames:
-        return frames
-    settled = frames - FIDUCIAL_REACH if settings["track_fiducials"] else frames
-    window = background_window(settings)
+        return settled
     if window is None or window[0] >= window[1]:
-        return max(0, settled)
+        return settled
     first, _ = background_limits(settings, metadata, (0, frames))
     if frames - first < max(2, window[1] - window[0]):
         return 0

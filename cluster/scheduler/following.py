@@ -34,10 +34,10 @@ class Pauses:
 class Follower:
     """Follows each growing series until it ends or its job does."""
 
-    def __init__(self, state: State, source: SeriesSource, pauses: Pauses | None = None) -> None:
+    def __init__(self, state: State, source: SeriesSource, pauses: Pauses) -> None:
         self._state = state
         self._source = source
-        self._pauses = pauses or Pauses()
+        self._pauses = pauses
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, job_id: str) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -36,7 +36,7 @@ from cluster.scheduler.entries import (
     load_result_files,
     start_statement,
 )
-from cluster.scheduler.following import Follower
+from cluster.scheduler.following import Follower, Pauses
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
@@ -70,6 +70,7 @@ class Cluster:
     tick_s: float = 1.0
     event_gap_s: float = 0.25
     cancel_wait_s: float = 30.0
+    follow: Pauses = field(default_factory=Pauses)
 
 
 class Service:
@@ -107,7 +108,7 @@ class Service:
         )
         self._blobs = blobs
         self._merger = Merger(self.state, self.results)
-        self._follower = Follower(self.state, series)
+        self._follower = Follower(self.state, series, cluster.follow)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
 

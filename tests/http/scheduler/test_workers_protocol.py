@@ -66,7 +66,8 @@ async def test_a_lease_says_what_to_do_and_for_how_long(hands: Any) -> None:
 
     (lease,) = await hands.lease(worker)
 
-    assert lease == {"job_id": job_id, "task_id": 0, "attempt": 1, "start": 0, "stop": 30, "lease_s": 30.0}
+    task = {"job_id": job_id, "task_id": 0, "attempt": 1, "start": 0, "stop": 30}
+    assert lease == {**task, "lease_s": 30.0, "series_frames": None}
     spec = (await hands.http.get(f"/api/v1/jobs/{job_id}/spec")).json()
     assert spec["series"] == "day 1/cells.tif"
     assert spec["fingerprint"] == "print of day 1/cells.tif"

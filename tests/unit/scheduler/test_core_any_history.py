@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.errors import Conflict, Gone, NotFound, Superseded
-from cluster.scheduler.core import Counts, JobOrder, Rules, Scheduler, TaskLease, WorkerOrder
+from cluster.scheduler.core import Counts, Growth, JobOrder, Rules, Scheduler, TaskLease, WorkerOrder
 from cluster.scheduler.core.records import (
     JobForgotten,
     JobSaved,
@@ -74,6 +74,31 @@ class AnyHistory(RuleBasedStateMachine):
         self.jobs += 1
         order = JobOrder(f"j{self.jobs}", 0, 21, 21, 100, "fit", kind="preview", frames=tuple(listed))
         self.write(self.core.submit(order).records)
+
+    @precondition(lambda self: self.jobs < 4)
+    @rule()
+    def submit_a_series_that_grows(self) -> None:
+        self.jobs += 1
+        self.write(self.core.submit(JobOrder(f"j{self.jobs}", 2, 2, 0, 100, "fit", growing=True)).records)
+
+    @precondition(lambda self: any(job.growth for job in self.core.jobs.values()))
+    @rule(data=st.data(), more=st.integers(-3, 20), held_back=st.integers(0, 4), end=st.booleans())
+    def a_series_grows_or_ends(self, data: st.DataObject, more: int, held_back: int, end: bool) -> None:
+        job = self.core.job(
+            data.draw(st.sampled_from(sorted(n for n, j in self.core.jobs.items() if j.growth)))
+        )
+        before, total = job.growth, max(0, job.total + more)
+        growth = Growth(
+            stop=max(2, total if end else total - held_back),
+            total=total,
+            skipped=min(2, total),
+            ended=end,
+            lacking="it broke off" if end and held_back else "",
+        )
+        decided = self.core.grow(job.order.job_id, growth)
+        self.write(decided.records)
+        assert job.growth == (growth if decided.value else before)
+        assert before is None or not (before.ended and decided.value), "it grew after its end"
 
     @rule(worker=workers, count=st.integers(1, 3))
     def lease(self, worker: str, count: int) -> None:
@@ -173,7 +198,8 @@ class AnyHistory(RuleBasedStateMachine):
                 start, stop = job.bounds(task)
                 frames[type(job.state(task))] += stop - start
             to_do = job.frames_uncut + frames[Ready] + frames[Leased]
-            assert to_do + job.tally.frames == job.order.total
+            not_yet = job.total - job.tally.skipped - job.frames_in_range() if job.growth else 0
+            assert to_do + not_yet + job.tally.frames == job.total
             assert job.tally.failed == frames[Failed]
             assert job.tally.localised == frames[Done]
 
@@ -223,6 +249,7 @@ def picture(core: Scheduler) -> Any:
     jobs = {
         name: (
             job.order,
+            job.growth,
             job.phase,
             [(job.bounds(task), job.state(task)) for task in range(job.tasks)],
             (job.tally.localised, job.tally.skipped, job.tally.failed, job.tally.rows, job.tally.tasks_done),

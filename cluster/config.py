@@ -90,6 +90,7 @@ class SchedulerSettings(Settings):
     max_attempts: int = Field(default=3, ge=1)
     task_frames: int | None = Field(default=None, ge=1)
     host_names: tuple[str, ...] = ()  # that it answers to beside its own
+    on_done: tuple[str, ...] = ()  # a command of the owner's, run when a job has ended
     results_root: Path | None = None
 
 

@@ -41,6 +41,7 @@ class FileConfig(BaseModel):
     scheduler: str | None = None
     token_file: Path | None = None
     name: str | None = None
+    on_done: tuple[str, ...] = ()  # a command and its words, run by the scheduler when a job has ended
     shares: dict[str, Path] = {}  # a folder as the data server names it, and where it is here
 
 

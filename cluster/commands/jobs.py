@@ -10,8 +10,9 @@ from rich.table import Table
 
 from cluster.commands import console
 from cluster.commands.connection import Scheduler, Token, connect
-from cluster.commands.following import ENDED, follow, say_if_nobody_works, summary
-from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, job_request
+from cluster.commands.following import ENDED, say_if_nobody_works, summary
+from cluster.commands.following import follow as followed
+from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.protocol import Job
 
 
@@ -41,6 +42,7 @@ def submit(
         ),
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
+    follow: Follow = False,
     scheduler: Scheduler = None,
     token: Token = None,
     json: Json = False,
@@ -60,6 +62,7 @@ def submit(
         name=name,
         output=output,
         priority=priority,
+        follow=follow,
     )
     with connection.client as client:
         job = client.submit_request(request)
@@ -99,7 +102,7 @@ def watch(
     Example: [bold]clusterofone watch 3f9a[/]
     """
     with connect(scheduler, token).client as client:
-        job = follow(client, client.job(job_id))
+        job = followed(client, client.job(job_id))
     _report(job, json=json)
     raise typer.Exit(0 if job.state == "done" else console.FAILED)
 

@@ -17,8 +17,9 @@ import typer
 from cluster.client import Client
 from cluster.commands import console, surroundings
 from cluster.commands.connection import Scheduler, Token, connect, relative_to_roots
-from cluster.commands.following import follow, summary
-from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, job_request
+from cluster.commands.following import follow as followed
+from cluster.commands.following import summary
+from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.config import Places
 from cluster.errors import CallerError
 from cluster.local import LocalCluster, Plan
@@ -98,6 +99,7 @@ def localise(
     task_frames: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, hidden=True, help="A fixed task size, for tests.")
     ] = None,
+    follow: Follow = False,
     scheduler: Scheduler = None,
     token: Token = None,
     json: Json = False,
@@ -112,7 +114,7 @@ def localise(
     with _place(series, workers, scheduler, token, task_frames, output) as place:
         for path in series:
             request = job_request(place.name_of(path), fit, settings, meta, metadata, like, name=path.name)
-            request = request.model_copy(update={"output": _asked_output(place, output)})
+            request = request.model_copy(update={"output": _asked_output(place, output), "follow": follow})
             with _completing(path, request):
                 job = place.client.submit_request(request)
             job = _followed(place, job)
@@ -259,7 +261,7 @@ def _asked_output(place: Place, output: Path | None) -> str | None:
 
 def _followed(place: Place, job: Job) -> Job:
     try:
-        return follow(place.client, job, own_workers=place.private)
+        return followed(place.client, job, own_workers=place.private)
     except KeyboardInterrupt:
         console.say(f"cancelling {job.id} …")
         place.client.cancel(job.id)

@@ -41,6 +41,10 @@ MetadataFile = Annotated[
     Path | None, typer.Option("--metadata", help="A JSON file of metadata (PYME's keys).")
 ]
 Like = Annotated[Path | None, typer.Option("--like", help="Use the settings of this .h5r.")]
+Follow = Annotated[
+    bool,
+    typer.Option("--follow", help="Go on with a series that is still being acquired until it is complete."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last, on standard output.")]
 
 
@@ -55,6 +59,7 @@ def job_request(
     name: str | None = None,
     output: str | None = None,
     priority: int = 0,
+    follow: bool = False,
 ) -> JobRequest:
     """Return the request that the options ask for: --set over --fit over --like, --meta over --metadata."""
     return JobRequest(
@@ -66,6 +71,7 @@ def job_request(
         owner=user_name(),
         machine=socket.gethostname(),
         priority=priority,
+        follow=follow,
     )
 
 

@@ -19,6 +19,7 @@ from cluster.config import (
     read_runtime,
     write_private,
 )
+from cluster.locate import read_config
 
 Name = Annotated[str | None, typer.Option("--name", help="The cluster's name.")]
 Root = Annotated[
@@ -74,6 +75,8 @@ def scheduler(
 ) -> None:
     """Run the scheduler alone.
 
+    A command to run when a job has ended is `on_done = ["…", …]` in config.toml.
+
     Example: [bold]clusterofone scheduler --lan --root /data[/]
     """
     from cluster.scheduler.run import run
@@ -93,6 +96,7 @@ def scheduler(
         lease_s=lease_s,
         task_frames=task_frames,
         host_names=tuple(host_name or ()),
+        on_done=read_config(places.config).on_done,
         results_root=results_root or surroundings.results_root(roots),
     )
     runtime_file = places.runtime(chosen)

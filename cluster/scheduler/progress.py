@@ -35,6 +35,7 @@ class Progress:
     failed_frames: list[FailedFrames] = field(default_factory=list)
     commits: deque[tuple[float, int]] = field(default_factory=deque)
     cpus: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     phase: str = ""  # as it was last logged
 
     def note_commit(self, now: float, frames: int) -> None:
@@ -97,7 +98,7 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
         output=progress.output if state in TERMINAL else None,
         error=_error(job),
         failed_frames=failed_frames(job, progress)[:_LONGEST_LIST],
-        notes=[*sheet.notes, *_mixture_notes(progress), *_present_notes(job)],
+        notes=[*sheet.notes, *progress.notes, *_mixture_notes(progress), *_present_notes(job)],
         created=sheet.created,
         started=progress.started,
         finished=progress.finished,

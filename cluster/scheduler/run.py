@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+import os
 import platform
 import secrets
 import socket
@@ -24,6 +25,7 @@ from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.core import Rules
 from cluster.scheduler.dataservers import DataServers, RemoteSeries, SeriesSource
 from cluster.scheduler.journal import Journal
+from cluster.scheduler.on_done import Command
 from cluster.scheduler.service import Cluster, Service
 from cluster.scheduler.state import Clocks
 from cluster.serving import Server, bind, serve
@@ -105,7 +107,9 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
     def source(servers: DataServers) -> SeriesSource:
         return RemoteSeries(servers, owner_token)
 
-    return Service(cluster, rules, journal, Blobs(settings.state / "results"), source, _CLOCKS)
+    command = Command(settings.on_done, dict(os.environ)) if settings.on_done else None
+    blobs = Blobs(settings.state / "results")
+    return Service(cluster, rules, journal, blobs, source, _CLOCKS, on_done=command)
 
 
 def _places(settings: SchedulerSettings) -> Places:

@@ -41,6 +41,7 @@ from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.merging import Merger
+from cluster.scheduler.on_done import Command, OnDone
 from cluster.scheduler.outputs import Outputs
 from cluster.scheduler.previews import PreviewDesk
 from cluster.scheduler.progress import TERMINAL
@@ -84,6 +85,8 @@ class Service:
         blobs: Blobs,
         source: Callable[[DataServers], SeriesSource],
         clocks: Clocks,
+        *,
+        on_done: Command | None = None,
     ) -> None:
         self.cluster = cluster
         self.state = State(rules, journal, clocks)
@@ -108,6 +111,7 @@ class Service:
         )
         self._blobs = blobs
         self._merger = Merger(self.state, self.results)
+        self._on_done = OnDone(self.state, on_done)
         self._follower = Follower(self.state, series, cluster.follow)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
@@ -117,6 +121,7 @@ class Service:
         journal, clocks = self.state.journal, self.state.clocks
         await journal.write([start_statement(self.epoch, clocks.wall())])
         self.state.on_settled = self._merger.start
+        self.state.on_ended = self._on_done.start
         for info in await journal.read(load_dataservers):
             self.dataservers.note(info, now=clocks.now())
         self.state.restore()
@@ -137,6 +142,7 @@ class Service:
                 await self._ticker
         await self._follower.close()
         await self._merger.finish()
+        await self._on_done.close()
         self.state.journal.close()
 
     # --- jobs --------------------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ class State:
         self.known: dict[str, Known] = {}
         self.cards: dict[str, WorkerRegistration] = {}
         self.on_settled: Callable[[str], None] = lambda _: None
+        self.on_ended: Callable[[str], None] = lambda _: None
 
     # --- looking -----------------------------------------------------------------------------------------------
 
@@ -168,6 +169,8 @@ class State:
             self.signals.work.pulse()
         if isinstance(record.phase, Merging | Cancelling):
             self.on_settled(job_id)
+        if isinstance(record.phase, Finished | Broken | Cancelled):
+            self.on_ended(job_id)
         if known.sheet.kind == _EPHEMERAL:
             return None
         row = JobRow(

@@ -32,6 +32,7 @@ from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.core import Rules
 from cluster.scheduler.dataservers import Located
 from cluster.scheduler.journal import Journal
+from cluster.scheduler.on_done import Command
 from cluster.scheduler.service import Cluster, Service
 from cluster.scheduler.state import Clocks
 from cluster.trust import token, verifiers
@@ -235,7 +236,7 @@ MakeService = Callable[..., Service]
 
 @pytest.fixture
 def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: HandClock) -> MakeService:
-    def make(rules: Rules | None = None, **changes: Any) -> Service:
+    def make(rules: Rules | None = None, on_done: Command | None = None, **changes: Any) -> Service:
         settings: dict[str, Any] = {
             "cluster_id": "c1",
             "name": "lab",
@@ -254,6 +255,7 @@ def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: Han
             Blobs(tmp_path / "state" / "results"),
             lambda _: source,
             Clocks(now=clock, wall=lambda: 1.8e9 + clock()),
+            on_done=on_done,
         )
 
     return make

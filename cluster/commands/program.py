@@ -27,6 +27,7 @@ app = typer.Typer(
 def _register() -> None:
     from cluster.commands import (
         access,
+        auto,
         cameramaps,
         check,
         drift,
@@ -42,7 +43,7 @@ def _register() -> None:
     )
 
     parts = (
-        start, localise, jobs, roles, worker, access, simulate, files, psf, shifts, cameramaps, drift, check,
+        start, localise, jobs, roles, worker, access, auto, simulate, files, psf, shifts, cameramaps, drift, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)

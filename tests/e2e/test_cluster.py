@@ -224,3 +224,13 @@ def test_jobs_survive_a_restart_of_the_cluster(
 
     assert ended["state"] == "done"
     assert ended["frames"] == {"total": 2000, "localised": 2000, "skipped": 0, "failed": 0}
+
+
+def test_auto_makes_one_job_of_each_series_also_when_it_is_started_again(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    first = shared_shell.json("auto", shared_series.parent, "--once", "--rest-s", 0)
+    again = shared_shell.json("auto", shared_series.parent, "--once", "--rest-s", 0)
+
+    assert [(job["state"], job["frames"]["localised"]) for job in first["jobs"]] == [("done", 300)]
+    assert again["jobs"] == []

@@ -1,0 +1,219 @@
+"""Each series becomes one job, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.auto import Memory, Watcher
+from cluster.errors import Invalid, NotFound, Unavailable
+from cluster.protocol import JobRequest, SeriesEntry, SeriesFacts, SeriesListing
+
+
+@dataclass
+class FakeCluster:
+    """A folder of files, each as old as its test says, and the jobs that were made of them."""
+
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    jobs: list[tuple[str, bool, str | None]] = field(default_factory=list)
+    refuse: dict[str, Exception] = field(default_factory=dict)
+
+    def put(self, path: str, *, modified: float, size: int = 10, **facts: Any) -> None:
+        self.files[path] = {"modified": modified, "bytes": size, "facts": facts}
+
+    def series(self, under: str = "") -> SeriesListing:
+        names = [path for path in self.files if not under or path.startswith(under + "/")]
+        inside = {path.removeprefix(under).lstrip("/").partition("/") for path in names}
+        entries = []
+        for first, slash, _ in sorted(inside):
+            path = f"{under}/{first}" if under else first
+            if slash:
+                entries.append(SeriesEntry(path=path, kind="folder"))
+            else:
+                file = self.files[path]
+                entries.append(
+                    SeriesEntry(path=path, kind="series", bytes=file["bytes"], modified=file["modified"])
+                )
+        unique = {entry.path: entry for entry in entries}
+        return SeriesListing(under=under, entries=list(unique.values()))
+
+    def facts(self, path: str) -> SeriesFacts:
+        if "broken" in path:
+            raise Invalid(f"{path} holds no frames")
+        file = self.files[path]
+        values = {
+            "path": path, "height": 4, "width": 4, "dtype": "uint16", "frames": 9, "bytes": file["bytes"],
+            "fingerprint": f"{path} {file['bytes']} {file['modified']}", "format": "tiff",
+        }  # fmt: skip
+        return SeriesFacts.model_validate(values | file["facts"])
+
+    def submit_request(self, request: JobRequest, *, idempotency_key: str | None = None) -> Any:
+        if request.series in self.refuse:
+            raise self.refuse[request.series]
+        self.jobs.append((request.series, request.follow, idempotency_key))
+        return f"job of {request.series}"
+
+
+class Desk:
+    def __init__(self, folder: Path) -> None:
+        self.cluster = FakeCluster()
+        self.now = 1000.0
+        self.file = folder / "memory.json"
+        self.watcher = self.started()
+
+    def started(self, under: str = "") -> Watcher:
+        return Watcher(
+            self.cluster,
+            under,
+            lambda series: JobRequest(series=series),
+            Memory(self.file),
+            now=lambda: self.now,
+            rest_s=30.0,
+        )
+
+    def look(self) -> list[tuple[str, str]]:
+        return [(event.series, event.problem) for event in self.watcher.look()]
+
+    @property
+    def submitted(self) -> list[str]:
+        return [series for series, _, _ in self.cluster.jobs]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_series_that_has_come_to_rest_becomes_one_job(desk: Desk) -> None:
+    desk.cluster.put("day/a.tif", modified=900.0)
+
+    for _ in range(3):
+        desk.look()
+
+    assert desk.submitted == ["day/a.tif"]
+
+
+def test_one_that_is_still_written_waits_until_it_has_not_changed_for_a_while(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=990.0)
+    desk.look()
+    desk.now = 1015.0
+    desk.look()
+    assert desk.submitted == []
+    assert desk.watcher.waiting
+
+    desk.now = 1021.0
+    desk.look()
+
+    assert desk.submitted == ["a.tif"]
+    assert not desk.watcher.waiting
+
+
+def test_a_series_that_the_data_server_says_is_growing_is_followed_at_once(desk: Desk) -> None:
+    desk.cluster.put("live.zarr", modified=1000.0, complete=False, fingerprint="its own")
+    desk.look()
+    desk.cluster.put("live.zarr", modified=1001.0, complete=True, fingerprint="its own")
+    desk.now = 2000.0
+    desk.look()
+
+    assert [(series, follow) for series, follow, _ in desk.cluster.jobs] == [("live.zarr", True)]
+
+
+def test_a_restart_makes_no_second_job(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.look()
+
+    desk.watcher = desk.started()
+    desk.look()
+
+    assert desk.submitted == ["a.tif"]
+
+
+def test_not_even_a_lost_memory_does_because_the_key_is_the_same(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.look()
+    desk.file.unlink()
+
+    desk.watcher = desk.started()
+    desk.look()
+
+    keys = {key for _, _, key in desk.cluster.jobs}
+    assert len(keys) == 1
+    assert None not in keys
+
+
+def test_a_file_that_was_replaced_is_another_series(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.look()
+
+    desk.cluster.put("a.tif", modified=950.0, size=20)
+    desk.look()
+
+    assert desk.submitted == ["a.tif", "a.tif"]
+
+
+def test_what_cannot_be_opened_is_told_once_when_it_has_come_to_rest_and_tried_again_when_it_changes(
+    desk: Desk,
+) -> None:
+    desk.cluster.put("broken.tif", modified=995.0)
+    assert desk.look() == []
+    desk.now = 1030.0
+    told = [*desk.look(), *desk.look()]
+    desk.cluster.put("broken.tif", modified=1020.0, size=99)
+    desk.now = 1060.0
+    again = desk.look()
+
+    assert told == [("broken.tif", "broken.tif holds no frames")]
+    assert again == []  # the same words are not said twice
+    assert desk.submitted == []
+
+
+def test_a_job_that_is_refused_is_told_once_and_not_sent_again(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.cluster.refuse["a.tif"] = Invalid("Camera.ADOffset is missing")
+
+    assert [*desk.look(), *desk.look()] == [("a.tif", "Camera.ADOffset is missing")]
+
+
+def test_a_cluster_that_is_away_is_the_callers_to_wait_for(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.cluster.refuse["a.tif"] = Unavailable("it does not answer")
+
+    with pytest.raises(Unavailable):
+        desk.look()
+    desk.cluster.refuse.clear()
+    desk.look()
+
+    assert desk.submitted == ["a.tif"]
+
+
+def test_only_what_lies_under_the_folder_counts(desk: Desk) -> None:
+    desk.cluster.put("today/a.tif", modified=900.0)
+    desk.cluster.put("today/deep/b.tif", modified=900.0)
+    desk.cluster.put("yesterday/c.tif", modified=900.0)
+    desk.watcher = desk.started("today")
+
+    desk.look()
+
+    assert sorted(desk.submitted) == ["today/a.tif", "today/deep/b.tif"]
+
+
+def test_a_clock_that_is_behind_does_not_make_it_wait_for_ever(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=5000.0)
+
+    desk.look()
+    desk.look()
+
+    assert desk.submitted == ["a.tif"]
+
+
+def test_a_folder_that_is_not_there_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(under: str = "") -> SeriesListing:
+        raise NotFound(f"there is no folder {under}")
+
+    monkeypatch.setattr(desk.cluster, "series", absent)
+
+    with pytest.raises(NotFound, match="there is no folder"):
+        desk.look()

@@ -227,7 +227,7 @@ class Client:
         return rows
 
     def download(self, job_id: str, kind: str, path: Path | str, *, overwrite: bool = False) -> Path:
-        """Save a job's result, "h5r" or "csv", under a name: whole or not at all.
+        """Save a job's result under a name, whole or not at all: "h5r", "csv", "parquet", "hdf5", "yaml" or "smlm".
 
         Raises
         ------

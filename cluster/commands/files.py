@@ -23,6 +23,17 @@ class Style(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Form(StrEnum):
+    """Whose table."""
+
+    THUNDERSTORM = "thunderstorm"
+    SMAP = "smap"
+    PICASSO = "picasso"
+    PARQUET = "parquet"
+    PARQUET_ALL = "parquet-all"
+    SMLM = "smlm"
+
+
 Drift = Annotated[
     Path | None,
     typer.Option(
@@ -71,22 +82,31 @@ def render(
 
 def export(
     results: Annotated[Path, typer.Argument(metavar="IN.h5r")],
-    table: Annotated[Path, typer.Argument(metavar="OUT.csv")],
+    table: Annotated[Path, typer.Argument(metavar="OUT.{csv,hdf5,parquet,smlm}")],
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format", help="For whom, where the ending does not say", show_default="by the ending"
+        ),
+    ] = None,
     drift: Drift = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
-    """Write a result as a table that other programs read: ThunderSTORM's CSV.
+    """Write a result as a table that other programs read.
 
-    As there, frames count from 1 and the origin is the corner of the first pixel, half a pixel from its centre. Fits that did not converge are left out.
+    .csv: ThunderSTORM's, where frames count from 1 and the origin is the corner of the first pixel; with --format smap, SMAP's column
+    names. .hdf5: Picasso's, with its .yaml. .parquet: for data science. .smlm: for ANNA-PALM and ShareLoc.
+    What is left out (fits that did not converge) is counted; --format parquet-all keeps it.
 
-    Example: [bold]clusterofone export analysis/series.h5r series.csv[/]
+    Examples: [bold]clusterofone export analysis/series.h5r series.csv[/] · [bold]clusterofone export analysis/series.h5r series_locs.hdf5[/]
     """
-    from cluster.results.csv import write_csv
+    from cluster.results.exports import SUFFIXES, export_for
 
-    _check(results, table, {".csv"}, overwrite=overwrite)
+    _check(results, table, set(SUFFIXES), overwrite=overwrite)
+    chosen = export_for(table, None if form is None else form.value)
     with _rows("writing") as advance:
-        write_csv(results, table, replace=overwrite, advance=advance, correct=_correction(drift))
-    console.say(f"table: {table}")
+        left_out = chosen.write(results, table, overwrite, advance, _correction(drift))
+    console.say(f"table: {table} ({left_out.said()})")
 
 
 def _correction(drift: Path | None) -> Correct | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
+from cluster.results.left_out import LeftOut
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, Quantities, converged, quantities
 
@@ -24,7 +25,11 @@ _EMPTY = '"id","frame","x [nm]","y [nm]","intensity [photon]"\n'
 
 
 def csv_lines(
-    blocks: Iterable[npt.NDArray[np.void]], metadata: Mapping[str, Any], *, origin: Origin = "corner"
+    blocks: Iterable[npt.NDArray[np.void]],
+    metadata: Mapping[str, Any],
+    *,
+    origin: Origin = "corner",
+    left_out: LeftOut | None = None,
 ) -> Iterator[str]:
     """Yield the table as text, a block of rows at a time.
 
@@ -36,6 +41,8 @@ def csv_lines(
         Localisations.
     metadata
         Metadata by PYME's keys.
+    left_out
+        Counts what is written and what is not.
     origin
         "corner" as ThunderSTORM has it, or "centre": no half pixel is added, as some programs write it.
 
@@ -45,18 +52,23 @@ def csv_lines(
         If the metadata lack the pixel size or the camera's gain.
     """
     calibration = Calibration.from_metadata(metadata)
-    written, begun = 0, False
+    left_out = LeftOut() if left_out is None else left_out
+    begun = False
     for block in blocks:
-        some = quantities(block[converged(block)], calibration)
-        some = some.select(some.finite)
-        columns = _columns(some, calibration, origin, written)
+        chosen = converged(block)
+        some = quantities(block[chosen], calibration)
+        finite = some.finite
+        some = some.select(finite)
+        columns = _columns(some, calibration, origin, left_out.written)
         if not begun:
             yield ",".join(f'"{name}"' for name in columns) + "\n"
             begun = True
         line = ",".join(form for form, _ in columns.values()) + "\n"
         values = (column.tolist() for _, column in columns.values())
         yield "".join([line % row for row in zip(*values, strict=True)])
-        written += len(some.frame)
+        left_out.written += len(some.frame)
+        left_out.not_converged += int((~chosen).sum())
+        left_out.not_a_number += int((~finite).sum())
     if not begun:
         yield _EMPTY
 
@@ -69,7 +81,7 @@ def write_csv(
     replace: bool = False,
     advance: Advance | None = None,
     correct: Correct | None = None,
-) -> None:
+) -> LeftOut:
     """Write the localisations of a results file, corrected if asked; `advance` hears how many rows of how many are written.
 
     Raises
@@ -81,12 +93,15 @@ def write_csv(
     OutOfSpace
         If the disk is full.
     """
+    left_out = LeftOut()
     with (
         Reader(source) as reader,
         writing(out, replace=replace) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
-        file.writelines(csv_lines(corrected(reader, correct, advance), reader.metadata(), origin=origin))
+        blocks = corrected(reader, correct, advance)
+        file.writelines(csv_lines(blocks, reader.metadata(), origin=origin, left_out=left_out))
+    return left_out
 
 
 def _columns(

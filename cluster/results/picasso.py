@@ -14,8 +14,10 @@ import numpy.typing as npt
 import yaml
 
 from cluster.errors import Invalid
-from cluster.results.h5r import Reader
+from cluster.results.drift_table import Correct, corrected
+from cluster.results.h5r import Advance, Reader
 from cluster.results.hdf5 import NewFile
+from cluster.results.left_out import LeftOut
 from cluster.results.publish import writing
 from cluster.results.quantities import Calibration, converged, quantities
 
@@ -23,7 +25,14 @@ _COLUMNS = ("x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy", "ellipticity", 
 _COLUMNS_3D = ("z", "lpz")
 
 
-def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
+def write_picasso(
+    source: Path,
+    out: Path,
+    *,
+    replace: bool = False,
+    advance: Advance | None = None,
+    correct: Correct | None = None,
+) -> LeftOut:
     """Write the localisations of a results file as `.hdf5`, and `.yaml` beside it.
 
     Raises
@@ -35,6 +44,7 @@ def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
     OutOfSpace
         If the disk is full.
     """
+    left_out = LeftOut()
     with Reader(source) as reader:
         metadata = reader.metadata()
         calibration = Calibration.from_metadata(metadata)
@@ -43,9 +53,14 @@ def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
         last_frame = -1
         try:
             table = file.table("locs", locs(np.empty(0, reader.dtype), calibration, (height, width)).dtype)
-            for block in reader.blocks():
+            for block in corrected(reader, correct, advance):
                 last_frame = max(last_frame, int(block["tIndex"].max(initial=-1)))
-                file.append(table, locs(block, calibration, (height, width)))
+                rows = locs(block, calibration, (height, width))
+                file.append(table, rows)
+                good = int(converged(block).sum())
+                left_out.written += len(rows)
+                left_out.not_converged += len(block) - good
+                left_out.outside += good - len(rows)
             provenance = reader.provenance()
             frames = last_frame + 1 if provenance is None else len(provenance.ledger.status)
             description = describe(metadata, calibration, (frames, height, width), source.name)
@@ -54,6 +69,7 @@ def write_picasso(source: Path, out: Path, *, replace: bool = False) -> None:
             file.publish()
         finally:
             file.discard()
+    return left_out
 
 
 def locs(

@@ -7,11 +7,13 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.background import BackgroundTask
 
 from cluster.arrays import MAX_RESULT_BYTES
 from cluster.calibrating.kinds import kind_infos
@@ -139,6 +141,18 @@ async def download_csv(job_id: str, scheduler: Scheduler) -> StreamingResponse:
     name = re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII)
     headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
     return StreamingResponse(pictures.csv_of(path), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@jobs.get("/jobs/{job_id}/results.{kind}", dependencies=[VIEWER])
+async def download_table(
+    job_id: str, kind: Literal["hdf5", "yaml", "parquet", "smlm"], scheduler: Scheduler
+) -> FileResponse:
+    """Send the localisations of a job that has ended: Picasso's (hdf5, and the yaml that belongs to it), Parquet, SMLM."""
+    path = finished_file(scheduler, job_id)
+    made = await to_thread.run_sync(pictures.table_of, path, kind)
+    return FileResponse(
+        made.path, media_type=made.media_type, filename=made.path.name, background=BackgroundTask(made.remove)
+    )
 
 
 @jobs.get("/jobs/{job_id}/localisations", dependencies=[VIEWER])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cluster.results.csv import csv_lines
+from cluster.results.exports import export_for
 from cluster.results.h5r import Reader
 from cluster.results.picture_files import png
 from cluster.results.render import Field, render
@@ -27,6 +32,40 @@ def png_of(sheet: Sheet, results: Results, pixel_nm: float | None) -> bytes:
     pixel_x_nm, pixel_y_nm = (1000 * float(sheet.values[key]) for key in ("voxelsize.x", "voxelsize.y"))
     field = Field.of_frame(sheet.facts.height, sheet.facts.width, pixel_x_nm, pixel_y_nm)
     return png(render(results.row_blocks(sheet), field, pixel_nm=pixel_nm))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file made for one download, in a folder of its own."""
+
+    path: Path
+    media_type: str
+
+    def remove(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def table_of(source: Path, kind: str) -> Table:
+    """Write the localisations of a result file as another program's table, for one download.
+
+    Raises
+    ------
+    Invalid
+        If the results lack what the format needs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="clusterofone-"))
+    stem = re.sub(r"[^\w.-]", "_", source.stem, flags=re.ASCII)
+    suffix = ".hdf5" if kind == "yaml" else f".{kind}"
+    try:
+        export = export_for(Path(f"x{suffix}"))
+        export.write(source, folder / f"{stem}{suffix}", False, None, None)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if kind == "yaml":
+        return Table(folder / f"{stem}.yaml", "application/yaml")
+    return Table(folder / f"{stem}{suffix}", export.media_type)
 
 
 def csv_of(path: Path) -> Iterator[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from cluster.errors import OutOfSpace
 from cluster.results import h5r
@@ -226,6 +231,33 @@ async def test_results_can_be_downloaded_as_h5r_and_csv(hands: Any) -> None:
 
     assert h5r_reply.content == contents(job["output"])
     assert len(csv_reply.text.splitlines()) == 201
+
+
+async def test_other_programs_tables_can_be_downloaded_and_leave_nothing_behind(
+    hands: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    assert (await hands.http.get(f"/api/v1/jobs/{job_id}/results.parquet")).status_code == 409
+    await hands.work_off(worker)
+    await hands.ended(job_id)
+
+    got = {
+        kind: await hands.http.get(f"/api/v1/jobs/{job_id}/results.{kind}")
+        for kind in ("parquet", "hdf5", "yaml", "smlm")
+    }
+
+    assert pq.read_table(io.BytesIO(got["parquet"].content)).num_rows == 200
+    with h5py.File(io.BytesIO(got["hdf5"].content)) as file:
+        assert len(file["locs"]) == 200
+    assert next(yaml.safe_load_all(got["yaml"].text))["Width"] == 48
+    with zipfile.ZipFile(io.BytesIO(got["smlm"].content)) as archive:
+        assert json.loads(archive.read("manifest.json"))["files"][0]["rows"] == 200
+    assert list(scratch.iterdir()) == []
+    assert (await hands.http.get(f"/api/v1/jobs/{job_id}/results.exe")).status_code == 400
 
 
 async def test_rows_so_far_come_in_the_order_of_their_commits(hands: Any) -> None:

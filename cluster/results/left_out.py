@@ -1,0 +1,25 @@
+"""How many rows an export wrote, and how many it left out and why: nobody should find that out by counting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class LeftOut:
+    """Counts of rows."""
+
+    written: int = 0
+    not_converged: int = 0
+    not_a_number: int = 0
+    outside: int = 0
+
+    def said(self) -> str:
+        """Say it in words."""
+        reasons = (
+            (self.not_converged, "whose fit did not converge"),
+            (self.not_a_number, "that lack a number which the format needs"),
+            (self.outside, "outside the frame, which the format does not allow"),
+        )
+        left = [f"{count} {why}" for count, why in reasons if count]
+        return f"{self.written} localisations" + (f"; left out: {', '.join(left)}" if left else "")

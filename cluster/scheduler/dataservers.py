@@ -262,4 +262,7 @@ def _worst(problems: list[ClusterError], series: str) -> ClusterError:
                 problem.facts.setdefault("field", "series")
                 return problem
     said = problems[0].detail if problems else "no data server has it"
-    return NotFound(f"{series}: {said}" if series not in said else said, field="series", path=series)
+    roots = [root for problem in problems for root in problem.facts.get("roots", [])]
+    return NotFound(
+        f"{series}: {said}" if series not in said else said, field="series", path=series, roots=roots
+    )

@@ -10,7 +10,15 @@ from typing import Any, Final, TypeVar
 
 from cluster.calibrating.kinds import SHIFT_FIT
 from cluster.errors import ClusterError, Invalid, NotFound
-from cluster.job_calibrations import PSF_SCALE, check_kind, check_suffix, psf_scale
+from cluster.job_calibrations import (
+    PSF_SCALE,
+    absent,
+    check_kind,
+    check_map,
+    check_place,
+    check_suffix,
+    psf_scale,
+)
 from cluster.metadata_keys import check_known
 from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
@@ -147,6 +155,8 @@ class Submissions:
     async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
         """Name a camera map by its path under the roots, and pin its bytes."""
         facts = (await self._found(draft, name, path, self._source.locate)).facts
+        frames = draft.located.facts
+        draft.notes += check_map(name, facts, (frames.height, frames.width), draft.values)
         draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
 
     async def _pin_table(self, draft: Draft, name: str, path: str) -> None:
@@ -168,6 +178,7 @@ class Submissions:
 
     async def _found(self, draft: Draft, name: str, path: str, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask for a file by its path under the roots; it may be named as beside the series."""
+        check_place(name, path)
         folder = draft.located.facts.path.rpartition("/")[0]
         beside = f"{folder}/{path}" if folder else path
         try:
@@ -175,6 +186,8 @@ class Submissions:
                 return await ask(beside)
             except NotFound:
                 return await ask(path)
+        except NotFound as error:
+            raise absent(name, path, error.facts.get("roots", [])) from error
         except ClusterError as error:
             error.detail = f"{name}: {error.detail}"
             error.facts["field"] = name

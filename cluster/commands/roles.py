@@ -242,7 +242,7 @@ def _run_many(settings: WorkerSettings, count: int, *, polite: bool) -> None:
         finally:
             await supervisor.stop()
         if died is not None:
-            console.refuse(died)
+            console.refuse(died, console.FAILED)
 
     run_role("worker", body, os.environ)
 

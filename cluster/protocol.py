@@ -18,7 +18,7 @@ JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
 CalibrationKind = Literal["psf", "shifts", "camera_maps", "drift"]
-CalibrationState = Literal["queued", "running", "done", "failed"]
+CalibrationState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 Text = Annotated[str, Field(max_length=1024)]
 Frame = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -322,7 +322,11 @@ class CalibrationFinding(Message):
 
 
 class CalibrationRun(Message):
-    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series."""
+    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series.
+
+    While it is running `doing` says what is being done, in words or by the name of the series that is read, and `fraction` how much of that is; null
+    where nobody knows.
+    """
 
     id: Text
     kind: CalibrationKind
@@ -331,6 +335,8 @@ class CalibrationRun(Message):
     options: dict[str, Any]
     metadata: dict[str, Any]
     output: str
+    doing: str | None = None
+    fraction: float | None = Field(default=None, ge=0.0, le=1.0)
     error: str | None = None
     findings: list[CalibrationFinding] = []
     numbers: dict[str, Any] = {}

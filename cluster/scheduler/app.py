@@ -208,6 +208,12 @@ async def show_calibration(calibration_id: str, scheduler: Scheduler) -> Calibra
     return await scheduler.calibrations.one(calibration_id)
 
 
+@calibrations.delete("/{calibration_id}", dependencies=[SUBMITTER])
+async def cancel_calibration(calibration_id: str, scheduler: Scheduler) -> CalibrationRun:
+    """Cancel a calibration that is queued or running; one that has ended stays as it is."""
+    return await scheduler.calibrations.cancel(calibration_id)
+
+
 @calibrations.get("/{calibration_id}/report.png", dependencies=[VIEWER])
 async def show_calibration_report(calibration_id: str, scheduler: Scheduler) -> Response:
     """Send the report of a calibration that is done."""

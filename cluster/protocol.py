@@ -374,8 +374,18 @@ class Versions(Message):
     python: Text
 
 
+class FitDeclaration(Message):
+    """A fit of another package, as a worker that has it declares it: plain values by which its settings are validated (`fitting.foreign`).
+
+    `identity` is one of the `fits` of the worker: name, package and version.
+    """
+
+    identity: Text
+    facts: dict[str, Any] = Field(max_length=64)
+
+
 class WorkerRegistration(Message):
-    """A worker process says hello."""
+    """A worker process says hello; `declared` are its fits of other packages, which the scheduler may lack."""
 
     machine: Text
     host: Text
@@ -385,6 +395,7 @@ class WorkerRegistration(Message):
     versions: Versions
     cpu: Text
     fits: list[Text] = Field(max_length=256)
+    declared: list[FitDeclaration] = Field(default=[], max_length=64)
 
 
 class WorkerRegistered(Message):

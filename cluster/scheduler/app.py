@@ -172,9 +172,9 @@ async def preview(request: PreviewRequest, scheduler: Scheduler) -> Preview:
 
 
 @jobs.get("/fits", dependencies=[VIEWER])
-async def list_fits() -> list[FitInfo]:
+async def list_fits(scheduler: Scheduler) -> list[FitInfo]:
     """List the types of fit with the JSON schemas of their settings."""
-    return fit_infos()
+    return fit_infos(one.fit for one in scheduler.foreign_fits().values())
 
 
 # --- calibrations -----------------------------------------------------------------------------------------------

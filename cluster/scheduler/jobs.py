@@ -20,8 +20,9 @@ from cluster.job_calibrations import (
     psf_scale,
 )
 from cluster.metadata_keys import check_known
-from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
+from cluster.protocol import FitDeclaration, JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
+from cluster.scheduler.foreign_fits import ForeignFit
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
 from cluster.scheduler.outputs import Outputs, stem_of
 from cluster.scheduler.sheets import Sheet
@@ -47,6 +48,8 @@ class Draft:
     analysis: dict[str, Any] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    elsewhere: Mapping[str, fits.Fit] = field(default_factory=dict)
+    declared: FitDeclaration | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -55,9 +58,16 @@ class Draft:
 
 
 class Submissions:
-    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds."""
+    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds; `elsewhere` gives the fits that only workers have."""
 
-    def __init__(self, source: SeriesSource, outputs: Outputs, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: SeriesSource,
+        outputs: Outputs,
+        wall: Callable[[], float],
+        elsewhere: Callable[[], Mapping[str, ForeignFit]] = dict,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._source = source
         self._outputs = outputs
         self._wall = wall
@@ -128,7 +138,11 @@ class Submissions:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
         draft = Draft(located, {**located.facts.metadata, **given})
-        with_settings = _named(lambda: fits.resolve(analysis, draft.values))
+        elsewhere = self._elsewhere()
+        draft.elsewhere = {name: one.fit for name, one in elsewhere.items()}
+        with_settings = _named(lambda: fits.resolve(analysis, draft.values, draft.elsewhere))
+        if (chosen := elsewhere.get(str(with_settings["fit"]))) is not None:
+            draft.declared = chosen.declaration
         await self._estimate_offset(draft, with_settings)
         _named(lambda: fits.check_metadata(with_settings, draft.values))
         draft.analysis = with_settings
@@ -165,7 +179,7 @@ class Submissions:
         found = await self._found(draft, name, path, self._source.calibration)
         check_kind(name, found.path, found.value)
         draft.analysis[name], draft.maps[name] = found.path, found.digest
-        _named(lambda: fits.resolve(draft.analysis | {name: found.value}, draft.values))
+        _named(lambda: fits.resolve(draft.analysis | {name: found.value}, draft.values, draft.elsewhere))
 
     async def _pin_psf(self, draft: Draft, path: str) -> None:
         """The same for a PSF, with the pitches that it or the file beside it says."""
@@ -203,6 +217,7 @@ def _common(draft: Draft, now: float) -> dict[str, Any]:
         "analysis": draft.analysis,
         "metadata": draft.metadata,
         "facts": facts,
+        "declared": draft.declared,
         "maps": draft.maps,
         "dataservers": draft.located.servers,
         "notes": [*draft.notes, *_missing_notes(draft)],
@@ -261,7 +276,7 @@ def _check_roi(draft: Draft) -> None:
 
 
 def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
-    fit = fits.find(draft.analysis["fit"])
+    fit = fits.find(draft.analysis["fit"], draft.elsewhere)
     needed = fit.channels or channels_of(draft.analysis)
     if channels not in (1, needed):
         raise Invalid(
@@ -273,7 +288,7 @@ def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
 def _check_channels(draft: Draft) -> None:
     """Find out now whether the channels of a beam splitter lie in the frame."""
     facts, values = draft.located.facts, draft.values
-    fit, shape = fits.find(draft.analysis["fit"]), (facts.height, facts.width)
+    fit, shape = fits.find(draft.analysis["fit"], draft.elsewhere), (facts.height, facts.width)
     if fit.channels != 1:
         places = _named(lambda: rectangles(fit, draft.analysis, values, shape))
         _named(lambda: place(places, shape, chip_origin(values), draft.analysis["roi"]))

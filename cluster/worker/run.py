@@ -22,7 +22,7 @@ from cluster.protocol import PROTOCOL_VERSION, JoinReply, JoinRequest, WorkerReg
 from cluster.threads import DaemonThread
 from cluster.transport import Link
 from cluster.worker.dataservers import DataServers
-from cluster.worker.engine import Engine, cpu_target, fit_names, versions
+from cluster.worker.engine import Engine, cpu_target, fit_declarations, fit_names, versions
 from cluster.worker.frames import FrameSource
 from cluster.worker.loop import GOODBYE_S, Loop
 from cluster.worker.scheduler import SchedulerRoutes
@@ -258,6 +258,7 @@ def _registration(machine: Machine) -> WorkerRegistration:
         versions=versions(),
         cpu=cpu_target(os.environ),
         fits=fit_names(),
+        declared=fit_declarations(),
     )
 
 

@@ -34,7 +34,8 @@ _FEW_FRAMES = 200  # a variance of so many frames is known to 10 %
 _STUCK_SHARE = 0.01  # more constant pixels than this are the camera's way, not its faults
 _DRIFT = 0.1  # of a pixel's noise
 _DISAGREE = 0.1
-_LIT = 0.3  # correlation of a pixel's variance with its neighbour's; chance gives a few hundredths, light more than a half
+_LIT = 0.3  # correlation of a pixel's variance with its neighbour's; chips in the dark give a few hundredths, series of molecules 0.48 and more
+_EVEN = 0.25  # of a pixel's variance: what neighbours share is less in the dark; in series of molecules it is a half to thousands
 _LEAST_SIDE = 16  # of a frame that says anything of that [px]
 _UNKNOWN_WORTH = (
     "What an ADU is worth is not known: the variance is in ADU² and no variance_map yet. "
@@ -232,7 +233,10 @@ def _about_light(dark: PixelStatistics) -> Iterator[str]:
 
 
 def _together(variance: FloatArray) -> float:
-    """How much pixels are as noisy as their neighbours: a correlation, along both diagonals, of which rows and columns of a chip are no part."""
+    """How much pixels are as noisy as their neighbours: a correlation along both diagonals, of which rows and columns of a chip are no part.
+
+    0 where what neighbours share is little: two amplifiers of a chip, which are a little different, share all that varies.
+    """
     if min(variance.shape) < _LEAST_SIDE:
         return 0.0
     low, high = np.quantile(variance, [0.01, 0.99])
@@ -240,8 +244,9 @@ def _together(variance: FloatArray) -> float:
     centred = clipped - clipped.mean()
     falling = (centred[1:, 1:] * centred[:-1, :-1]).mean()
     rising = (centred[1:, :-1] * centred[:-1, 1:]).mean()
-    spread = float((centred**2).mean())
-    return float(min(falling, rising)) / spread if spread > 0 else 0.0
+    shared, spread = float(min(falling, rising)), float((centred**2).mean())
+    is_even = shared <= (_EVEN * float(np.median(clipped))) ** 2
+    return 0.0 if is_even or spread == 0 else shared / spread
 
 
 def _change(series: PixelStatistics) -> float:

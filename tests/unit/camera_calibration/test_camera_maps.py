@@ -177,6 +177,14 @@ def test_a_dark_series_that_shows_molecules_is_warned_of_and_a_dark_one_is_not(
     assert "looks lit" in molecules.warnings[0]
 
 
+def test_a_chip_with_two_amplifiers_is_not_taken_for_a_lit_one(make_sensor: MakeSensor) -> None:
+    sensor = make_sensor()
+    sensor.gain[:], sensor.read_noise_e[:] = 2.1, 1.6
+    sensor.read_noise_e[: len(sensor.read_noise_e) // 2] *= 1.1
+
+    assert camera_maps(sensor.series(1000, 0, 7)).warnings == ()
+
+
 def test_few_dark_frames_are_told_of(make_sensor: MakeSensor) -> None:
     maps = camera_maps(make_sensor(11).series(20, 0, 1), electrons_per_adu=1.0)
 

@@ -22,16 +22,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cluster.addresses import Place, candidates
 from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
 from cluster.backoff import Attempts, Backoff, Pace, persist_now
+from cluster.calibration_client import API as _API
+from cluster.calibration_client import POLL_S as _POLL_S
+from cluster.calibration_client import CalibrationCalls, listed
 from cluster.config import Places
 from cluster.errors import ClusterError, Conflict, Internal, NotAllowed, NotFound, TransientError, Unavailable
 from cluster.events import parsed_events
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
-    CalibrationKind,
-    CalibrationKindInfo,
-    CalibrationRequest,
-    CalibrationRun,
-    CalibrationRuns,
     FitInfo,
     Identity,
     Job,
@@ -54,18 +52,15 @@ T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
 
 ENDED: Final = frozenset({"done", "done_with_errors", "cancelled", "failed"})
-_API: Final = "/api/v1"
-_POLL_S: Final = 1.0
 _QUIET_S: Final = 30.0
 _PREVIEW_S: Final = 90.0
 _ROWS_LIMIT_BYTES: Final = 2 << 30
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
-_KINDS: Final = TypeAdapter(list[CalibrationKindInfo])
 _ANY_JOB: Final[TypeAdapter[Job | JobDetail]] = TypeAdapter(Job | JobDetail)
 
 
-class Client:
+class Client(CalibrationCalls):
     """A cluster, as a script sees it. Every method raises the errors of `cluster.errors`.
 
     Without `url` the cluster is looked for: CLUSTEROFONE_SCHEDULER, the configuration file, this user's cluster on
@@ -249,53 +244,6 @@ class Client:
         """Return the picture so far, as a PNG."""
         return self._again("GET", _job_route(job_id, "/render.png"), params={"pixel_nm": pixel_nm}).content
 
-    # --- calibrations ---
-
-    def calibrate(
-        self,
-        kind: CalibrationKind,
-        series: str | Sequence[str],
-        *,
-        options: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        output: str | None = None,
-    ) -> CalibrationRun:
-        """Start a calibration: a PSF, a shift field or camera maps; `calibration` says how it goes.
-
-        Raises
-        ------
-        Invalid
-            If an option or metadata key is unknown or out of range; names it.
-        NotFound
-            If there is no such series.
-        Conflict
-            If the output exists.
-        """
-        request = CalibrationRequest(
-            kind=kind,
-            series=[series] if isinstance(series, str) else list(series),
-            options=dict(options or {}),
-            metadata=dict(metadata or {}),
-            output=output,
-        )
-        return self._link.request("POST", f"{_API}/calibrations", request).message(CalibrationRun)
-
-    def calibrations(self) -> list[CalibrationRun]:
-        """Return the calibrations that data servers know of, newest first, without their numbers."""
-        return self._again("GET", "/calibrations").message(CalibrationRuns).calibrations
-
-    def calibration(self, calibration_id: str) -> CalibrationRun:
-        """Return a calibration; raises `NotFound`, also once its data server has been started anew."""
-        return self._again("GET", _calibration_route(calibration_id)).message(CalibrationRun)
-
-    def calibration_report(self, calibration_id: str) -> bytes:
-        """Return the report of a calibration that is done, as a PNG."""
-        return self._again("GET", _calibration_route(calibration_id, "/report.png")).content
-
-    def calibration_kinds(self) -> list[CalibrationKindInfo]:
-        """Return the kinds of calibration with the schemas of their options."""
-        return _list(_KINDS, self._again("GET", "/calibrations/kinds"))
-
     # --- the cluster ---
 
     def identity(self) -> Identity:
@@ -304,11 +252,11 @@ class Client:
 
     def fits(self) -> list[FitInfo]:
         """Return every type of fit with the schema of its settings."""
-        return _list(_FITS, self._again("GET", "/fits"))
+        return listed(_FITS, self._again("GET", "/fits"))
 
     def workers(self) -> list[Worker]:
         """Return the workers."""
-        return _list(_WORKERS, self._again("GET", "/workers"))
+        return listed(_WORKERS, self._again("GET", "/workers"))
 
     def pending_joins(self) -> list[PendingJoin]:
         """Return the machines that wait to be let in."""
@@ -410,10 +358,6 @@ def _located(
         return aside.submit(lambda: asyncio.run(locator.locate(wanted))).result()
 
 
-def _calibration_route(calibration_id: str, tail: str = "") -> str:
-    return f"/calibrations/{quote(calibration_id, safe='')}{tail}"
-
-
 def _job_route(job_id: str, tail: str = "") -> str:
     return f"/jobs/{quote(job_id, safe='')}{tail}"
 
@@ -440,10 +384,3 @@ def _as_job(content: str | bytes, url: str) -> Job:
 
 def _plain(job: Job) -> Job:
     return Job.model_validate(job.model_dump(include=set(Job.model_fields)))
-
-
-def _list(adapter: TypeAdapter[list[B]], reply: Reply) -> list[B]:
-    try:
-        return adapter.validate_json(reply.content)
-    except ValidationError as error:
-        raise Internal(f"{reply.url} answered in a way that this version does not understand") from error

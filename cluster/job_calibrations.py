@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from cluster.errors import Invalid
+from cluster.errors import Invalid, NotFound
 from cluster.protocol import SeriesFacts
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.errors import InvalidSettings
+from fitting.geometry import map_start
 from fitting.shift_field import ShiftField
 
 MOST_BYTES: Final = 4 << 20
@@ -26,8 +28,15 @@ PSF_SCALE: Final = "psf_scale"
 """Among what is pinned of a job, the pitches of its PSF, as JSON."""
 _MOST_FIELDS: Final = 16
 _MOST_PLANES: Final = 1000
+_LEAST_SIDE: Final = 4
 _MOST_PSF_BYTES: Final = 256 << 20
 _PIXEL_TOLERANCE: Final = 0.01
+_IN_ADU: Final = "variance_adu2."
+_ABSOLUTE: Final = re.compile(r"[/\\]|[A-Za-z]:")
+_REMEDY: Final = (
+    "copy it beside the series and give its name, or copy it under a root and name it from there, "
+    "or serve its folder as a further root (--root, where the cluster or the data server is started)"
+)
 _PICKLES: Final = {
     ".psf": "open it in PYME and save it as .tif, with the pixel size and the step between planes",
     ".sf": "write it as .json: clusterofone shifts makes one from beads",
@@ -104,6 +113,83 @@ def check_suffix(setting: str, path: str) -> None:
         )
 
 
+def check_place(setting: str, path: str) -> None:
+    """Refuse what is no name under a root before anybody is asked for it; raises `Invalid` that says what to do."""
+    if _ABSOLUTE.match(path):
+        raise _misplaced(setting, path, "is a place on one machine, and jobs name files from a root")
+    if "\\" in path:
+        raise _misplaced(setting, path, "holds a '\\'; parts of a name are separated by '/'")
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise _misplaced(setting, path, "holds an empty part, '.' or '..'")
+
+
+def absent(setting: str, path: str, roots: Sequence[str]) -> NotFound:
+    """Return the error for a file that no data server has; says where it was looked for and what to do."""
+    said = f" ({', '.join(roots)})" if roots else ""
+    return NotFound(
+        f"{setting}: there is no file {path!r}, neither beside the series nor from a root{said}; {_REMEDY}",
+        path=path,
+        field=setting,
+    )
+
+
+def check_map(
+    setting: str, facts: SeriesFacts, shape: tuple[int, int], metadata: Mapping[str, Any]
+) -> list[str]:
+    """Refuse a camera map that could not be used; return what should be known of one that can.
+
+    Parameters
+    ----------
+    setting
+        Its name.
+    facts
+        Of the map.
+    shape
+        Height and width of the frames [px].
+    metadata
+        Of the series.
+
+    Raises
+    ------
+    Invalid
+        If it is no single image, has the size of neither sensor nor frames, or is a variance in ADU².
+    """
+    if setting == "variance_map" and facts.path.rpartition("/")[2].lower().startswith(_IN_ADU):
+        worth = metadata.get("Camera.ElectronsPerCount") or "ELECTRONS"
+        raise _map_refused(
+            setting,
+            f"{facts.path} is in ADU², and a job takes e⁻²: make it again by clusterofone cameramaps … --electrons-per-adu {worth}, "
+            "which writes variance.tif, or multiply it by the square of that number and save it under another name",
+        )
+    if facts.frames != 1:
+        raise _map_refused(
+            setting,
+            f"{facts.path} holds {facts.frames} images, and a map is one; clusterofone cameramaps makes maps of series",
+        )
+    try:
+        start = map_start(setting, (facts.height, facts.width), shape, metadata)
+    except InvalidSettings as error:
+        raise _map_refused(setting, f"{facts.path} {error.reason}") from error
+    if start == (0, 0) and (facts.height, facts.width) != shape and not _says_origin(metadata):
+        said = "the metadata do not say which part of the sensor those show (Camera.ROIOriginX, Camera.ROIOriginY)"
+        return [
+            f"{setting}: {facts.path} is larger than the frames, and {said}: its upper left corner is used"
+        ]
+    return []
+
+
+def _says_origin(metadata: Mapping[str, Any]) -> bool:
+    return any(f"Camera.ROI{name}X" in metadata for name in ("Origin", "Pos"))
+
+
+def _map_refused(setting: str, reason: str) -> Invalid:
+    return Invalid(f"{setting}: {reason}", field=f"analysis.{setting}")
+
+
+def _misplaced(setting: str, path: str, reason: str) -> Invalid:
+    return Invalid(f"{setting}: {path!r} {reason}; {_REMEDY}", field=f"analysis.{setting}")
+
+
 def psf_scale(facts: SeriesFacts, pixel_nm: Sequence[float]) -> dict[str, float]:
     """Return pitches, focus plane and channels of a stack that is to be a PSF.
 
@@ -142,12 +228,27 @@ def stack_scale(path: str, shape: tuple[int, int, int], said: Mapping[str, Any])
         raise _refused(f"{path} is no PSF: it holds {planes} planes of {width} × {height} px")
     x_um, z_um = (_number(said.get(f"voxelsize.{axis}"), 0.0) for axis in "xz")
     y_um = _number(said.get("voxelsize.y"), x_um)
-    return {
+    scale = {
         "pixel_nm": _length(path, said, "pixel_nm", math.sqrt(max(x_um * y_um, 0.0))),
         "step_nm": _length(path, said, "step_nm", z_um),
         "focus_plane": _number(said.get("focus_plane"), (planes - 1) / 2),
         "channels": _number(said.get("channels"), 2 if width == 2 * height else 1),
     }
+    _check_stack(path, shape, scale)
+    return scale
+
+
+def _check_stack(path: str, shape: tuple[int, int, int], scale: Mapping[str, float]) -> None:
+    planes, height, width = shape
+    channels, focus = scale["channels"], scale["focus_plane"]
+    if not (1 <= channels <= _MOST_FIELDS + 1 and width % channels == 0):
+        raise _refused(f"{path} is {width} px wide, which does not hold {channels:g} channels side by side")
+    if min(height, width // channels) < _LEAST_SIDE:
+        raise _refused(
+            f"{path} is {width} × {height} px; each of its {channels:g} channels needs {_LEAST_SIDE} × {_LEAST_SIDE} at least"
+        )
+    if not 0 <= focus <= planes - 1:
+        raise _refused(f"{path} has its focus_plane at {focus:g}, outside its {planes} planes")
 
 
 def measured_psf(volume: np.ndarray[Any, Any], scale: Mapping[str, float]) -> MeasuredPsf:

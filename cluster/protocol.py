@@ -18,7 +18,7 @@ JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
 CalibrationKind = Literal["psf", "shifts", "camera_maps", "drift"]
-CalibrationState = Literal["queued", "running", "done", "failed"]
+CalibrationState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 Text = Annotated[str, Field(max_length=1024)]
 Frame = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -345,7 +345,11 @@ class CalibrationFinding(Message):
 
 
 class CalibrationRun(Message):
-    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series."""
+    """A calibration as everyone sees it; `output` and `files` are relative to the root of the first series.
+
+    While it is running `doing` says what is being done, in words or by the name of the series that is read, and `fraction` how much of that is; null
+    where nobody knows.
+    """
 
     id: Text
     kind: CalibrationKind
@@ -354,6 +358,8 @@ class CalibrationRun(Message):
     options: dict[str, Any]
     metadata: dict[str, Any]
     output: str
+    doing: str | None = None
+    fraction: float | None = Field(default=None, ge=0.0, le=1.0)
     error: str | None = None
     findings: list[CalibrationFinding] = []
     numbers: dict[str, Any] = {}
@@ -391,8 +397,18 @@ class Versions(Message):
     python: Text
 
 
+class FitDeclaration(Message):
+    """A fit of another package, as a worker that has it declares it: plain values by which its settings are validated (`fitting.foreign`).
+
+    `identity` is one of the `fits` of the worker: name, package and version.
+    """
+
+    identity: Text
+    facts: dict[str, Any] = Field(max_length=64)
+
+
 class WorkerRegistration(Message):
-    """A worker process says hello."""
+    """A worker process says hello; `declared` are its fits of other packages, which the scheduler may lack."""
 
     machine: Text
     host: Text
@@ -402,6 +418,7 @@ class WorkerRegistration(Message):
     versions: Versions
     cpu: Text
     fits: list[Text] = Field(max_length=256)
+    declared: list[FitDeclaration] = Field(default=[], max_length=64)
 
 
 class WorkerRegistered(Message):

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from fitting.errors import InvalidSettings
-from fitting.geometry import chip_origin
+from fitting.geometry import map_start
 from fitting.requirements import check_metadata
 
 FloatMap = npt.NDArray[np.float32]
@@ -188,15 +188,5 @@ def _cropped(
         return None
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uif":
         raise InvalidSettings(name, "must be a two-dimensional array of numbers when frames are localised")
-    x, y = chip_origin(metadata)
-    if value.shape == shape and not (y or x):
-        return value.astype(np.float32)
-    part = value[y : y + shape[0], x : x + shape[1]]
-    if part.shape == shape:
-        return part.astype(np.float32)
-    if value.shape == shape:
-        return value.astype(np.float32)
-    raise InvalidSettings(
-        name,
-        f"is {value.shape[1]} × {value.shape[0]} px and does not cover frames of {shape[1]} × {shape[0]} px at ({x}, {y})",
-    )
+    y, x = map_start(name, value.shape, shape, metadata)
+    return value[y : y + shape[0], x : x + shape[1]].astype(np.float32)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fitting import plugins
+from fitting import foreign, plugins
 from fitting.catalogue import FITS as BUILT_IN
 from fitting.errors import InvalidSettings
 from fitting.fit_types import Fit
@@ -47,6 +47,7 @@ __all__ = [
     "background_window",
     "check_metadata",
     "context_range",
+    "declarations",
     "find",
     "identity",
     "json_schema",
@@ -57,11 +58,13 @@ __all__ = [
     "resolve",
     "row_dtype",
     "settled_until",
+    "taken",
     "window_for",
     "windows_for",
 ]
 
 _WLS_ROI_HALF_SIZE = 5
+_NONE: Mapping[str, Fit] = {}
 
 FITS: dict[str, Fit] = {fit.name: fit for fit in BUILT_IN}
 """The fits of the package by name; `known_fits` has those of other packages too."""
@@ -72,15 +75,27 @@ OPTION_KEYS: dict[str, str] = {
 _TAKEN = frozenset(name.lower() for fit in BUILT_IN for name in (fit.name, *fit.aliases))
 
 
-def find(name: str) -> Fit:
-    """Give the fit of a name or alias, whatever its case.
+def taken() -> frozenset[str]:
+    """Names and aliases, in lower case, of the fits that are here, which those declared by others may not use."""
+    return frozenset(name.lower() for fit in known_fits().values() for name in (fit.name, *fit.aliases))
+
+
+def declarations() -> dict[str, dict[str, object]]:
+    """The fits of other packages that are installed here, by identity, as those who lack them can check settings by (`fitting.foreign`)."""
+    plugged = plugins.installed(_TAKEN).fits.values()
+    told = {identity(fit.name): foreign.declaration(fit) for fit in plugged}
+    return {name: facts for name, facts in told.items() if facts is not None}
+
+
+def find(name: str, elsewhere: Mapping[str, Fit] = _NONE) -> Fit:
+    """Give the fit of a name or alias, whatever its case; `elsewhere` are fits that are declared by others.
 
     Raises
     ------
     InvalidSettings
         If there is no such fit; the message lists those there are.
     """
-    found = _named(name, FITS) or _named(name, plugins.installed(_TAKEN).fits)
+    found = _named(name, FITS) or _named(name, plugins.installed(_TAKEN).fits) or _named(name, elsewhere)
     if found is not None:
         return found
     names = {known.lower(): known for fit in known_fits().values() for known in (fit.name, *fit.aliases)}
@@ -90,7 +105,7 @@ def find(name: str) -> Fit:
     broken = "".join(f"; {problem}" for problem in plugins.installed(_TAKEN).problems)
     raise InvalidSettings(
         "fit",
-        f"there is no fit {name!r}{meant or '.'} There are: {known_names}{broken}. A fit of another package must be installed here and on every worker",
+        f"there is no fit {name!r}{meant or '.'} There are: {known_names}{broken}. A fit of another package must be installed here, or on a worker that is there",
     )
 
 
@@ -118,7 +133,9 @@ def _named(name: str, among: Mapping[str, Fit]) -> Fit | None:
     return None
 
 
-def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> dict[str, object]:
+def resolve(
+    analysis: Mapping[str, object], metadata: Mapping[str, object], elsewhere: Mapping[str, Fit] = _NONE
+) -> dict[str, object]:
     """Complete the settings of an analysis.
 
     What `analysis` gives comes first, then what the metadata say under PYME's keys, then the defaults. A resolved
@@ -130,6 +147,8 @@ def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> d
         Settings by name or by PYME key.
     metadata : mapping
         Metadata of the series; keys that are not settings are passed over.
+    elsewhere : mapping
+        Fits that are declared by others.
 
     Returns
     -------
@@ -145,7 +164,7 @@ def resolve(analysis: Mapping[str, object], metadata: Mapping[str, object]) -> d
         If the metadata's first data frame is not a frame number.
     """
     given = _by_name(_with_options(analysis))
-    fit = find(str(_value(BY_NAME["fit"], given, metadata)))
+    fit = find(str(_value(BY_NAME["fit"], given, metadata)), elsewhere)
     settings = {setting.name: _value(setting, given, metadata, fit) for setting in SETTINGS}
     settings["fit"] = fit.name
     settings["options"] = _resolve_options(fit, settings["options"], metadata)

@@ -172,6 +172,38 @@ def chip_shape(metadata: Mapping[str, object], shape: tuple[int, int]) -> tuple[
     return sides[0] or y + shape[0], sides[1] or x + shape[1]
 
 
+def map_start(
+    name: str, covered: tuple[int, int], shape: tuple[int, int], metadata: Mapping[str, object]
+) -> tuple[int, int]:
+    """Return y, x in a camera map of the frames' first pixel: a map shows the whole sensor, or the frames' own part of it.
+
+    Parameters
+    ----------
+    name : str
+        The setting, for the message.
+    covered, shape : (int, int)
+        Height and width of the map and of the frames [px].
+
+    Raises
+    ------
+    InvalidSettings
+        If the map shows neither.
+    """
+    x, y = chip_origin(metadata)
+    sides = [_side(metadata, f"Camera.Sensor{side}") for side in ("Height", "Width")]
+    is_sensors = None in sides or list(covered) == sides
+    if is_sensors and covered[0] >= y + shape[0] and covered[1] >= x + shape[1]:
+        return y, x
+    if covered == shape:
+        return 0, 0
+    sensor = "" if None in sides else f", which is {sides[1]} × {sides[0]} px"
+    raise InvalidSettings(
+        name,
+        f"is {covered[1]} × {covered[0]} px and does not cover frames of {shape[1]} × {shape[0]} px at ({x}, {y}) of the sensor{sensor}; "
+        "a map has the size of the sensor or of the frames",
+    )
+
+
 def _side(metadata: Mapping[str, object], key: str) -> int | None:
     value = metadata.get(key)
     return int(value) if isinstance(value, int | float | np.integer | np.floating) and value >= 1 else None

@@ -46,7 +46,7 @@ def _installed(taken: frozenset[str], _path: tuple[str, ...]) -> Plugins:
     used = set(taken)
     for entry in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
         loaded = _loaded(entry)
-        if isinstance(loaded, Fit) and (reason := _fault(loaded, used)):
+        if isinstance(loaded, Fit) and (reason := fault(loaded, used)):
             loaded = reason
         if isinstance(loaded, str):
             problems.append(f"the plug-in {entry.name} ({entry.value}): {loaded}")
@@ -67,7 +67,8 @@ def _loaded(entry: EntryPoint) -> Fit | str:
     return fit if isinstance(fit, Fit) else f"is a {type(fit).__name__}, not a Fit"
 
 
-def _fault(fit: Fit, used: set[str]) -> str | None:
+def fault(fit: Fit, used: set[str]) -> str | None:
+    """Say what is wrong with a fit of another package, if anything is; `used` are names, in lower case, that it may not have."""
     names = {name.lower() for name in (fit.name, *fit.aliases)}
     if names & used:
         return f"the name {', '.join(sorted(names & used))} is taken"

@@ -1,4 +1,4 @@
-"""One calibration as a process of its own: asked by a line of JSON on standard input, answered by one on standard output.
+"""One calibration as a process of its own: asked by a line of JSON on standard input, answered by one on standard output, after lines of progress.
 
 It ends when its standard input does: whoever asked is gone.
 """
@@ -10,22 +10,45 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
 from cluster.calibrating.kinds import KINDS
-from cluster.calibrating.made import Made
+from cluster.calibrating.made import Advance, Made, nobody
 from cluster.errors import ClusterError
 from fitting.errors import FittingError
 
+_GAP_S: Final = 0.25
+"""Between two lines of progress, at least."""
 
-def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+
+class Progress:
+    """Says how far a calibration is, not too often. `now` is a monotonic clock in seconds."""
+
+    def __init__(
+        self, say: Callable[[dict[str, Any]], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say = say
+        self._now = now
+        self._doing = ""
+        self._due = now()
+
+    def __call__(self, doing: str, done: int, total: int | None) -> None:
+        """Hear of progress, as `cluster.calibrating.made.Advance`."""
+        if doing == self._doing and self._now() < self._due:
+            return
+        self._doing, self._due = doing, self._now() + _GAP_S
+        self._say({"doing": doing, "fraction": min(1.0, done / total) if total else None})
+
+
+def answer(asked: Mapping[str, Any], advance: Advance = nobody) -> dict[str, Any]:
     """Make a calibration; return what it came to, or what was wrong in a sentence."""
     try:
-        return told(make(asked))
+        return told(make(asked, advance))
     except (ClusterError, FittingError) as error:
         return {"error": str(error)}
     except MemoryError:
@@ -35,7 +58,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"{where}{error.strerror or error}"}
 
 
-def make(asked: Mapping[str, Any]) -> Made:
+def make(asked: Mapping[str, Any], advance: Advance = nobody) -> Made:
     """Make what was asked for, by the functions that the commands use."""
     kind = KINDS[asked["kind"]]
     series = [Path(file) for file in asked["series"]]
@@ -43,19 +66,19 @@ def make(asked: Mapping[str, Any]) -> Made:
     if kind.name == "psf":
         from cluster.calibrating.psf import make_psf
 
-        return make_psf(series, options, output, metadata=metadata)
+        return make_psf(series, options, output, metadata=metadata, advance=advance)
     if kind.name == "shifts":
         from cluster.calibrating.shifts import make_shifts
 
-        return make_shifts(series[0], options, output, metadata=metadata)
+        return make_shifts(series[0], options, output, metadata=metadata, advance=advance)
     if kind.name == "drift":
         from cluster.calibrating.drift import make_drift
 
         corrected = kind.targets(output)["corrected"] if options.get("apply") else None
-        return make_drift(series[0], options, output, corrected=corrected)
+        return make_drift(series[0], options, output, corrected=corrected, advance=advance)
     from cluster.calibrating.camera_maps import make_camera_maps
 
-    return make_camera_maps(series[0], series[1:], options, output, metadata=metadata)
+    return make_camera_maps(series[0], series[1:], options, output, metadata=metadata, advance=advance)
 
 
 def told(made: Made) -> dict[str, Any]:
@@ -94,7 +117,11 @@ def main() -> None:
     asked = json.loads(sys.stdin.buffer.readline())
     _end_with_standard_input()
     psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5)
-    sys.stdout.write(json.dumps(answer(asked), allow_nan=False) + "\n")
+    _say(answer(asked, Progress(_say)))
+
+
+def _say(said: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(said, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

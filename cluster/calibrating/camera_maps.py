@@ -72,7 +72,11 @@ def make_camera_maps(
     files = _write(output, maps, read, replace=replace)
     remarks = [remark for one in read for remark in one.remarks]
     notes = [*remarks, *note, *maps.notes]
-    return Made(files, tuple(Finding("note", text) for text in notes), maps.numbers())
+    findings = [
+        *(Finding("warning", text) for text in maps.warnings),
+        *(Finding("note", text) for text in notes),
+    ]
+    return Made(files, tuple(findings), maps.numbers())
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _write(output: Path, maps: CameraMaps, read: Sequence[_Series], *, replace: 
         if replace:
             left.unlink(missing_ok=True)  # an older one, which would be taken for these maps'
     facts = maps.numbers() | {
-        "notes": list(maps.notes),
+        "notes": [*maps.warnings, *maps.notes],
         "settings": {setting: f"{name}.tif" for name, setting in _SETTINGS.items() if name in files},
         "input": inputs,
         "versions": software_versions(),

@@ -86,19 +86,19 @@ def _check(series: Sequence[Path], output: Path, *, overwrite: bool) -> None:
         if not path.exists():
             console.refuse(f"{path}: there is no such file")
     if output.exists() and not output.is_dir():
-        console.refuse(f"-o {output}: is a file; the maps go into a folder", console.USAGE)
+        console.refuse(f"-o {output}: is a file; the maps go into a folder")
     taken = [path for path in map_targets(output).values() if path.exists()]
     if any(
         path.resolve() in [target.resolve() for target in map_targets(output).values()] for path in series
     ):
-        console.refuse(f"-o {output}: would replace a series that the maps are made from", console.USAGE)
+        console.refuse(f"-o {output}: would replace a series that the maps are made from")
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")
 
 
 def _tell(made: Made) -> None:
     for finding in made.findings:
-        console.say(finding.text)
+        console.say(f"warning: {finding.text}" if finding.level == "warning" else finding.text)
     found: Any = made.numbers
     unit = {"e-^2": "e⁻", "ADU^2": "ADU"}[found["variance_unit"]]
     console.say(

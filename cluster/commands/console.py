@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -15,9 +15,12 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+
+from cluster.commands.plain_progress import PlainProgress
 
 out: Final = Console(highlight=False, soft_wrap=True)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,13 +33,16 @@ INTERRUPTED: Final = 130
 class Refused(Exception):
     """A command that cannot do what was asked; the message is for the person who typed it."""
 
-    def __init__(self, message: str, status: int = FAILED) -> None:
+    def __init__(self, message: str, status: int = USAGE) -> None:
         super().__init__(message)
         self.status = status
 
 
-def refuse(message: str, status: int = FAILED) -> NoReturn:
-    """End the command with a message on standard error."""
+def refuse(message: str, status: int = USAGE) -> NoReturn:
+    """End the command with a message on standard error.
+
+    `USAGE` says that what was given cannot be used, and nothing was done; `FAILED` that something was tried and came to nothing.
+    """
     raise Refused(message, status)
 
 
@@ -52,9 +58,36 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+class Bar(Protocol):
+    """What commands need of a progress bar."""
+
+    def add_task(self, description: str, *, total: float | None, rates: str) -> TaskID:
+        """Show one more thing that is done."""
+        ...
+
+    def update(
+        self,
+        task_id: TaskID,
+        *,
+        total: float | None = None,
+        completed: float | None = None,
+        description: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Say how far it is; `rates` is free text."""
+        ...
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Say that it is further."""
+        ...
+
+
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Return a progress bar on standard error: counts, free text (rates), time left."""
+def progress() -> Iterator[Bar]:
+    """Return a progress bar on standard error: counts, free text (rates), time left; a line now and then without a terminal."""
+    if not err.is_terminal:
+        yield PlainProgress(say)
+        return
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -65,7 +98,7 @@ def progress() -> Iterator[Progress]:
         console=err,
         transient=False,
     ) as bar:
-        yield bar
+        yield cast("Bar", bar)
 
 
 def megabytes(count: float) -> str:

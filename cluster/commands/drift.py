@@ -75,13 +75,11 @@ def _check(results: Path, table: Path, picture: Path, apply: Path | None, *, ove
     if not results.exists():
         console.refuse(f"{results}: there is no such file")
     if table.suffix.lower() != ".csv":
-        console.refuse(f"-o {table}: a drift curve is written as .csv", console.USAGE)
+        console.refuse(f"-o {table}: a drift curve is written as .csv")
     if apply is not None and apply.suffix.lower() not in {".csv", ".h5r"}:
-        console.refuse(f"--apply {apply}: must end in .h5r or .csv", console.USAGE)
+        console.refuse(f"--apply {apply}: must end in .h5r or .csv")
     if apply is not None and apply.resolve() in (results.resolve(), table.resolve()):
-        console.refuse(
-            f"--apply {apply}: is another file of this command; give it a name of its own", console.USAGE
-        )
+        console.refuse(f"--apply {apply}: is another file of this command; give it a name of its own")
     taken = [path for path in (table, picture, apply) if path is not None and path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")

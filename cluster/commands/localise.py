@@ -7,19 +7,19 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from cluster.client import Client
-from cluster.commands import console, surroundings
+from cluster.commands import console, given_files, surroundings
 from cluster.commands.connection import Scheduler, Token, connect, relative_to_roots
 from cluster.commands.following import follow as followed
 from cluster.commands.following import summary
-from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
+from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, analysis, job_request
 from cluster.config import Places
 from cluster.errors import CallerError
 from cluster.local import LocalCluster, Plan
@@ -70,6 +70,14 @@ class Place:
     client: Client
     roots: tuple[Path, ...]
     private: bool
+    copied: Mapping[Path, str] = field(default_factory=dict)
+
+    def with_its_names(self, request: JobRequest, series: Path) -> JobRequest:
+        """Return a request whose settings name files as the data server does; unchanged for a cluster elsewhere."""
+        if not self.roots:
+            return request
+        named = given_files.renamed(request.analysis, series, self.roots, self.copied)
+        return request.model_copy(update={"analysis": named})
 
     def name_of(self, series: Path) -> str:
         """Return how the data server names a series."""
@@ -111,9 +119,11 @@ def localise(
     """
     _check_arguments(series, output, overwrite=overwrite, local=scheduler is None)
     ended: list[Job] = []
-    with _place(series, workers, scheduler, token, task_frames, output) as place:
+    chosen = analysis(fit, settings, like)
+    with _place(series, chosen, workers, scheduler, token, task_frames, output) as place:
         for path in series:
             request = job_request(place.name_of(path), fit, settings, meta, metadata, like, name=path.name)
+            request = place.with_its_names(request, path)
             request = request.model_copy(update={"output": _asked_output(place, output), "follow": follow})
             with _completing(path, request):
                 job = place.client.submit_request(request)
@@ -152,9 +162,10 @@ def preview(
 
     _check_arguments([series], None, overwrite=True, local=scheduler is None)
     target = output or Path(f"{series.stem}_test.png")
-    with _place([series], workers, scheduler, token, None, None) as place:
+    chosen = analysis(fit, settings, like)
+    with _place([series], chosen, workers, scheduler, token, None, None) as place:
         name = place.name_of(series)
-        request = job_request(name, fit, settings, meta, metadata, like)
+        request = place.with_its_names(job_request(name, fit, settings, meta, metadata, like), series)
         if place.private or place.roots:
             _wait_for_a_worker(place.client, _FIRST_START_S if place.private else _STARTING_S)
         with _completing(series, request):
@@ -194,6 +205,7 @@ def _check_arguments(series: list[Path], output: Path | None, *, overwrite: bool
 @contextlib.contextmanager
 def _place(
     series: list[Path],
+    chosen: Mapping[str, Any],
     workers: int | None,
     scheduler: str | None,
     token: str | None,
@@ -206,36 +218,60 @@ def _place(
         yield Place(connection.client, connection.runtime.roots if connection.runtime else (), private=False)
         return
     runtime = surroundings.own_runtime() if workers is None and task_frames is None else None
-    if runtime is not None and all(relative_to_roots(path, runtime.roots) for path in series):
+    if runtime is not None and _serves_all(runtime.roots, series, chosen):
         console.say(f"using your cluster {runtime.name!r} at {runtime.url}")
         yield Place(Client(runtime.url, surroundings.own_token(runtime.name)), runtime.roots, private=False)
         return
+    root = series_root(series)
+    files = given_files.files_of(chosen, series, [root])
+    elsewhere = [file for file in sorted(files) if relative_to_roots(file, (root,)) is None]
     with private_cluster(
-        series_root(series), workers, task_frames=task_frames, results_root=_results_root(series, output)
+        root,
+        workers,
+        task_frames=task_frames,
+        results_root=_results_root(series, output),
+        elsewhere=elsewhere,
     ) as place:
         yield place
 
 
+def _serves_all(roots: tuple[Path, ...], series: list[Path], chosen: Mapping[str, Any]) -> bool:
+    """Whether a cluster has the series, and the files that the settings name."""
+    if not all(relative_to_roots(path, roots) for path in series):
+        return False
+    return all(relative_to_roots(file, roots) for file in given_files.files_of(chosen, series, roots))
+
+
 @contextlib.contextmanager
 def private_cluster(
-    root: Path, workers: int | None, *, task_frames: int | None = None, results_root: Path | None = None
+    root: Path,
+    workers: int | None,
+    *,
+    task_frames: int | None = None,
+    results_root: Path | None = None,
+    elsewhere: Sequence[Path] = (),
 ) -> Iterator[Place]:
-    """Run a cluster of our own for the length of a command; its state is gone afterwards."""
+    """Run a cluster of our own for the length of a command; its state is gone afterwards.
+
+    `elsewhere` are files outside the root that jobs need: it serves copies, from a root of their own.
+    """
     with tempfile.TemporaryDirectory(prefix="clusterofone-", ignore_cleanup_errors=True) as home:
         caches = surroundings.places().cache
         places = Places(config=Path(home) / "config", state=Path(home) / "state", cache=caches)
         environ = {**os.environ, "CLUSTEROFONE_HOME": home, "CLUSTEROFONE_CACHE": str(caches)}
+        given = Path(home).resolve() / "given"
+        copied = given_files.copy_to(given, elsewhere)
         plan = Plan(
             name=PRIVATE,
             places=places,
-            roots=(root,),
+            roots=(root, given) if copied else (root,),
             workers=surroundings.usable_cores() if workers is None else workers,
             port=None,
             task_frames=task_frames,
             results_root=results_root,
         )
         with LocalCluster(plan, environ, on_event=console.say) as cluster:
-            yield Place(Client(cluster.url, cluster.token), plan.roots, private=True)
+            yield Place(Client(cluster.url, cluster.token), plan.roots, private=True, copied=copied)
 
 
 def series_root(series: list[Path]) -> Path:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.main import get_command
 
 from cluster.commands import console, surroundings
-from cluster.errors import ClusterError
-from fitting.errors import FittingError
+from cluster.errors import CallerError, ClusterError
+from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
 
 app = typer.Typer(
     name="clusterofone",
@@ -49,6 +51,18 @@ def _register() -> None:
         part.register(app)
 
 
+def _command() -> Any:
+    """Return the program for one run, whose help shows no type where an option takes no value."""
+    program: Any = get_command(app)
+    top = typer.Context(program, **program.context_settings)
+    for command in (program, *program.commands.values()):
+        shown = command.get_help_option(typer.Context(command, parent=top))
+        for option in (shown, *command.params):
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+    return program
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         sys.stdout.write(f"clusterofone {version('clusterofone')}\n")
@@ -56,12 +70,12 @@ def _show_version(asked: bool) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line; return the exit status: 0 done, 1 failed, 2 what was given cannot be used, 130 interrupted."""
     _have_somewhere_to_write()
     _register()
     interrupted = _let_signals_interrupt()
     try:
-        app(args=arguments)
+        _command()(args=arguments)
     except SystemExit as leaving:  # typer has told its own errors: usage, abort
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         return console.INTERRUPTED if interrupted and status else status
@@ -70,7 +84,7 @@ def run(arguments: list[str] | None = None) -> int:
     except console.Refused as error:
         return _tell(str(error), error.status)
     except (ClusterError, FittingError) as error:
-        return _tell(str(error), console.FAILED)
+        return _tell(str(error), console.USAGE if _names_what_was_given(error) else console.FAILED)
     except BrokenPipeError:
         return console.FAILED
     except OSError as error:
@@ -89,6 +103,13 @@ def _have_somewhere_to_write() -> None:
     sys.stderr = sys.stderr or stream
     console.err.file = sys.stderr
     console.out.file = sys.stdout
+
+
+def _names_what_was_given(error: ClusterError | FittingError) -> bool:
+    """Whether an error is of a setting, a key or a file that was given, rather than of what became of it."""
+    if isinstance(error, InvalidSettings | InvalidMetadata):
+        return True
+    return isinstance(error, CallerError) and not {"field", "keys"}.isdisjoint(error.facts)
 
 
 def _let_signals_interrupt() -> list[int]:

@@ -98,7 +98,7 @@ def _say_which_options(error: Invalid) -> None:
     missing = error.facts.get("missing", [])
     if missing:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        console.refuse(f"{error.detail.partition(';')[0]}; give {options}", console.USAGE)
+        console.refuse(f"{error.detail.partition(';')[0]}; give {options}")
 
 
 def _check(beads: Sequence[Path], output: Path, *, overwrite: bool) -> None:
@@ -108,10 +108,10 @@ def _check(beads: Sequence[Path], output: Path, *, overwrite: bool) -> None:
     from cluster.calibrating.kinds import psf_targets
 
     if output.suffix.lower() not in (".tif", ".tiff"):
-        console.refuse(f"{output}: must end in .tif", console.USAGE)
+        console.refuse(f"{output}: must end in .tif")
     targets = list(psf_targets(output).values())
     if any(path.resolve() in [target.resolve() for target in targets] for path in beads):
-        console.refuse(f"{output}: would replace the beads it is made from", console.USAGE)
+        console.refuse(f"{output}: would replace the beads it is made from")
     taken = [path for path in targets if path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")
@@ -121,7 +121,7 @@ def _box(name: str, text: str) -> list[int]:
     try:
         return [int(edge) for edge in text.split(",")]
     except ValueError:
-        console.refuse(f"--{name} {text}: must be X0,Y0,X1,Y1, in pixels", console.USAGE)
+        console.refuse(f"--{name} {text}: must be X0,Y0,X1,Y1, in pixels")
 
 
 def _tell(made: Made) -> None:

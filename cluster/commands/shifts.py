@@ -59,7 +59,7 @@ def shifts(
 
     _check(beads, output, overwrite=overwrite)
     if beads.suffix.lower() == ".h5r" and settings:
-        console.refuse("--set is for localising a series; an .h5r has been localised", console.USAGE)
+        console.refuse("--set is for localising a series; an .h5r has been localised")
     options = {"model": model.value, "analysis": analysis(None, settings, None)}
     given = given_metadata(meta, metadata)
     with console.progress() as bar:
@@ -88,7 +88,7 @@ def _check(beads: Path, output: Path, *, overwrite: bool) -> None:
     if not beads.exists():
         console.refuse(f"{beads}: there is no such file")
     if output.suffix.lower() != ".json":
-        console.refuse(f"-o {output}: a shift field is written as .json", console.USAGE)
+        console.refuse(f"-o {output}: a shift field is written as .json")
     taken = [path for path in shift_targets(output).values() if path.exists()]
     if taken and not overwrite:
         console.refuse(f"{taken[0]}: exists; give --overwrite to replace it")

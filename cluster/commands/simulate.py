@@ -124,7 +124,7 @@ def demo(
     seconds = time.monotonic() - started
     console.say(summary(job))
     if job.output is None or job.state != "done":
-        console.refuse("the demo did not finish; see above")
+        console.refuse("the demo did not finish; see above", console.FAILED)
     console.say("3. draw them, and compare with the truth")
     results = read(Path(job.output))
     picture = _draw(files.series, Path(job.output), out)

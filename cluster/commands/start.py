@@ -181,7 +181,7 @@ def _stay(cluster: LocalCluster) -> None:
     while True:
         died = cluster.wait(1.0)
         if died is not None:
-            console.refuse(died)
+            console.refuse(died, console.FAILED)
         if doorkeeper is not None:
             doorkeeper.look()
 

@@ -72,8 +72,9 @@ def _run(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        console.refuse(f"{said}: {error}. Run it yourself once the system can.")
+        console.refuse(f"{said}: {error}. Run it yourself once the system can.", console.FAILED)
     if done.returncode:
         console.refuse(
-            f"{said}: {(done.stderr or done.stdout).strip()}. Run it yourself once the system can."
+            f"{said}: {(done.stderr or done.stdout).strip()}. Run it yourself once the system can.",
+            console.FAILED,
         )

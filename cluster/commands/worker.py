@@ -173,7 +173,7 @@ def _run_many(
             ready({"scheduler": found.url})
             died = await _keep_working(lambda: _crew(found, count, polite=polite), stop, idle_after_s)
             if died is not None:
-                console.refuse(died)
+                console.refuse(died, console.FAILED)
 
     run_role("worker", body, os.environ)
 

@@ -191,7 +191,7 @@ async def start_calibration(order: CalibrationOrder, calibrations: CalibrationsD
 
 @_making.get("", dependencies=[_LOOK])
 async def list_calibration_runs(calibrations: CalibrationsDep) -> CalibrationRuns:
-    """List the calibrations since this server was started, newest first, without their numbers."""
+    """List the calibrations that are known here, newest first, without their numbers."""
     return CalibrationRuns(calibrations=calibrations.runs())
 
 
@@ -199,6 +199,12 @@ async def list_calibration_runs(calibrations: CalibrationsDep) -> CalibrationRun
 async def show_calibration_run(run_id: str, calibrations: CalibrationsDep) -> CalibrationRun:
     """Return a calibration."""
     return calibrations.run(run_id)
+
+
+@_making.delete("/{run_id}", dependencies=[Depends(require("submitter"))])
+async def cancel_calibration_run(run_id: str, calibrations: CalibrationsDep) -> CalibrationRun:
+    """End a calibration, unless it has ended."""
+    return await calibrations.cancel(run_id)
 
 
 @_making.get("/{run_id}/report.png", dependencies=[_LOOK])

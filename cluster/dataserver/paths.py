@@ -84,7 +84,8 @@ class Roots:
             for root, candidate in self._candidates_with_root(segments):
                 if candidate.is_file():
                     return root, candidate
-        raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path)
+        roots = [str(folder) for folder in self._folders]
+        raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path, roots=roots)
 
     def folders(self, under: str) -> list[tuple[Path, Path]]:
         """Return (root, folder) for each root that has this folder; raises as `file` does."""

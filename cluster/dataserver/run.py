@@ -51,9 +51,11 @@ class Membership:
 class _DataServer:
     """The parts of one running data server."""
 
-    def __init__(self, settings: DataServerSettings, machine: str, membership: Membership | None) -> None:
+    def __init__(
+        self, settings: DataServerSettings, places: Places, port: int, membership: Membership | None
+    ) -> None:
         self.settings = settings
-        self.machine = machine
+        self.machine = this_machine(places.machine).id
         self.membership = membership or Membership()
         self.joined = asyncio.Event()
         self.store = SeriesStore(settings.roots, now=time.monotonic)
@@ -62,7 +64,8 @@ class _DataServer:
             hosts=_own_names(lan=settings.lan) | {name.lower() for name in settings.host_names},
             insecure=settings.insecure,
         )
-        self.calibrations = Calibrations(settings.roots, self.store)
+        records = places.state / "dataservers" / self.id(port) / "calibrations"
+        self.calibrations = Calibrations(settings.roots, self.store, records=records)
         self.app = create_app(self.store, self.calibrations, self.gate, self.identity)
 
     def identity(self) -> Identity:
@@ -81,12 +84,16 @@ class _DataServer:
         self.gate.verifiers = self.membership.verifiers
         self.joined.set()
 
-    def info(self, port: int) -> DataServerInfo:
-        """Return where this server can be reached; its id outlives a restart."""
-        host = self.settings.host
+    def id(self, port: int) -> str:
+        """Return this server's id, which outlives a restart."""
         named = f"{self.machine} {port} {'|'.join(map(str, self.settings.roots))}"
+        return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def info(self, port: int) -> DataServerInfo:
+        """Return where this server can be reached."""
+        host = self.settings.host
         return DataServerInfo(
-            id=hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+            id=self.id(port),
             machine=self.machine,
             host=socket.gethostname(),
             port=port,
@@ -119,7 +126,7 @@ async def run(
     listener = bind("dataserver", host=settings.host, port=settings.port)
     port = int(listener.getsockname()[1])
     serving = asyncio.Event()
-    server = _DataServer(settings, this_machine(places.machine).id, membership)
+    server = _DataServer(settings, places, port, membership)
     web = Server(server.app, on_ready=serving.set)
     beside = [
         asyncio.create_task(_close_idle(server.store, stop)),

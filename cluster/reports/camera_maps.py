@@ -28,7 +28,7 @@ _UNITS = {"e-^2": "e⁻²", "ADU^2": "ADU²"}
 
 def camera_report(maps: CameraMaps, dark: PixelStatistics, title: str) -> bytes:
     """Return the report of camera maps as a PNG."""
-    notes = maps.notes or ("Nothing to remark on.",)
+    notes = (*maps.warnings, *maps.notes) or ("Nothing to remark on.",)
     rows = 3 if maps.gains is not None else 2
     return page(
         title, (15.0 if rows == 3 else 13.0, 3.1 * rows), lambda part: _fill(part, maps, dark, rows), notes

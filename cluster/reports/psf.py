@@ -48,18 +48,32 @@ def _draw_planes(part: Any, calibration: PsfCalibration) -> None:
     psf = calibration.psf
     z = (np.arange(len(psf.volume)) - psf.focus_plane) * psf.step_nm
     reach = 0.92 * min(-z[0], z[-1])
-    wanted = np.linspace(-reach, reach, _PLANES) if reach > 0 else np.linspace(z[0], z[-1], _PLANES)
+    heights = _round_heights(reach) if reach > 0 else np.linspace(z[0], z[-1], _PLANES)
     axes = part.subplots(1, _PLANES)
-    for k, (axis, height) in enumerate(zip(axes, wanted, strict=True)):
-        plane = int(np.argmin(np.abs(z - height)))
-        image = psf.volume[plane]
+    for k, (axis, height) in enumerate(zip(axes, heights, strict=True)):
+        image = _plane_at(psf.volume, z, height)
         axis.imshow(image, cmap="gray", vmin=0, vmax=float(image.max()))
-        axis.set_title(f"z = {z[plane]:+.0f} nm", loc="center")
+        axis.set_title(f"z = {height:+.0f} nm" if height else "z = 0", loc="center")
         axis.set_xticks([])
         axis.set_yticks([])
         if k == 0:
             _scale_bar(axis, psf.pixel_nm, psf.volume.shape[1])
     axes[0].set_ylabel("x →,  y ↓")
+
+
+def _round_heights(reach_nm: float) -> Any:
+    """Even, round distances from the focus that reach nearly as far as the planes."""
+    step = reach_nm / (_PLANES // 2)
+    unit = next((unit for unit in (50.0, 10.0, 1.0) if step >= unit), step)
+    return np.arange(-(_PLANES // 2), _PLANES // 2 + 1) * (step // unit * unit)
+
+
+def _plane_at(volume: Any, z_nm: Any, height_nm: float) -> Any:
+    """The PSF at a height, between its two nearest planes in proportion."""
+    position = float(np.clip(np.interp(height_nm, z_nm, np.arange(len(z_nm))), 0, len(z_nm) - 1))
+    below = min(int(position), len(volume) - 2)
+    share = position - below
+    return (1 - share) * volume[below] + share * volume[below + 1]
 
 
 def _scale_bar(axis: Axes, pixel_nm: float, height: int) -> None:

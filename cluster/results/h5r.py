@@ -33,6 +33,7 @@ _TABLES = ("FitResults", "DriftResults", "Events")
 _METADATA_BYTES = 1 << 20
 _MOST_ROWS = 1 << 31
 _WIDEST_ROW = 1 << 16
+_MADE_BY = " (.h5r); clusterofone localise makes one of a series"
 _FILTERS = frozenset(
     {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 )
@@ -158,7 +159,7 @@ class Reader:
         try:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
-            raise Invalid(f"{path} is not an HDF5 file: {error}") from error
+            raise Invalid(f"{path} is not an HDF5 file, as results are{_MADE_BY}", field="path") from error
         try:
             self._tables = self._find_tables()
         except BaseException:
@@ -215,7 +216,7 @@ class Reader:
     def _find_tables(self) -> dict[str, h5py.Dataset]:
         found = {name: table for name in _TABLES if (table := self._find(name)) is not None}
         if "FitResults" not in found:
-            raise Invalid(f"{self.path} has no FitResults table")
+            raise Invalid(f"{self.path} has no FitResults table: it is no result{_MADE_BY}", field="path")
         self._find_group(GROUP)
         return found
 

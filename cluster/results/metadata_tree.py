@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fitting.fits import SETTINGS, find
+from fitting.errors import InvalidSettings
+from fitting.fits import SETTINGS, Fit, find
 
 _LONGEST_ATTRIBUTE = (
     60_000  # HDF5 keeps an attribute of more than 64 KiB only in a format PyTables cannot read
@@ -64,7 +65,7 @@ def merged_metadata(
     if shape is not None:
         merged |= {"Camera.ROIHeight": shape[0], "Camera.ROIWidth": shape[1]}
     merged |= {key: value for key, value in metadata.items() if value is not None}
-    fit = find(str(settings["fit"])) if "fit" in settings else None
+    fit = _known(settings)
     for setting in SETTINGS:
         if fit is not None and setting.name in fit.unused:
             continue
@@ -76,6 +77,14 @@ def merged_metadata(
         if option.pyme_key is not None and options.get(option.name) is not None:
             merged[option.pyme_key] = options[option.name]
     return merged
+
+
+def _known(settings: Mapping[str, Any]) -> Fit | None:
+    """The fit of the settings; None for one that only workers have, of which all settings are written then."""
+    try:
+        return find(str(settings["fit"])) if "fit" in settings else None
+    except InvalidSettings:
+        return None
 
 
 def _pyme_value(name: str, value: Any) -> Any:

@@ -60,6 +60,13 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that whoever wrote it has left behind."""
+    start = f".{path.name[:100]}."
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [one for one in beside if one.name.startswith(start) and one.name.endswith(".part")]
+
+
 def temporary_for(path: Path, *, if_exists: IfExists = "refuse") -> Path:
     """Return a name for writing `path` under; its folder exists afterwards.
 

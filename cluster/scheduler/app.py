@@ -186,9 +186,9 @@ async def preview(request: PreviewRequest, scheduler: Scheduler) -> Preview:
 
 
 @jobs.get("/fits", dependencies=[VIEWER])
-async def list_fits() -> list[FitInfo]:
+async def list_fits(scheduler: Scheduler) -> list[FitInfo]:
     """List the types of fit with the JSON schemas of their settings."""
-    return fit_infos()
+    return fit_infos(one.fit for one in scheduler.foreign_fits().values())
 
 
 # --- calibrations -----------------------------------------------------------------------------------------------
@@ -220,6 +220,12 @@ async def list_calibrations(scheduler: Scheduler) -> CalibrationRuns:
 async def show_calibration(calibration_id: str, scheduler: Scheduler) -> CalibrationRun:
     """Return a calibration: its state, what was found, and the files."""
     return await scheduler.calibrations.one(calibration_id)
+
+
+@calibrations.delete("/{calibration_id}", dependencies=[SUBMITTER])
+async def cancel_calibration(calibration_id: str, scheduler: Scheduler) -> CalibrationRun:
+    """Cancel a calibration that is queued or running; one that has ended stays as it is."""
+    return await scheduler.calibrations.cancel(calibration_id)
 
 
 @calibrations.get("/{calibration_id}/report.png", dependencies=[VIEWER])

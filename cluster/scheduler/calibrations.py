@@ -41,6 +41,10 @@ class CalibrationDesk:
         """Return one; raises `NotFound`."""
         return await self._source.calibration_run(_checked(run_id))
 
+    async def cancel(self, run_id: str) -> CalibrationRun:
+        """End one, unless it has ended, and return it; raises `NotFound`."""
+        return await self._source.cancel_calibration(_checked(run_id))
+
     async def report(self, run_id: str) -> bytes:
         """Return its picture; raises `NotFound`, or `Conflict` while there is none."""
         return await self._source.calibration_report(_checked(run_id))

@@ -69,6 +69,10 @@ class SeriesSource(Protocol):
         """Return one; raises `NotFound` or `Unavailable`."""
         ...
 
+    async def cancel_calibration(self, run_id: str) -> CalibrationRun:
+        """End one, unless it has ended; raises as `calibration_run`."""
+        ...
+
     async def calibration_report(self, run_id: str) -> bytes:
         """Return the picture of one; raises as `calibration_run`, and `Conflict` while there is none."""
         ...
@@ -196,6 +200,14 @@ class RemoteSeries:
 
         return await self._of_who_knows(fetch)
 
+    async def cancel_calibration(self, run_id: str) -> CalibrationRun:
+        """Ask one data server after the other."""
+
+        async def end(link: Link) -> CalibrationRun:
+            return (await link.request("DELETE", run_route(run_id))).message(CalibrationRun)
+
+        return await self._of_who_knows(end)
+
     async def calibration_report(self, run_id: str) -> bytes:
         """Ask one data server after the other."""
 
@@ -262,4 +274,7 @@ def _worst(problems: list[ClusterError], series: str) -> ClusterError:
                 problem.facts.setdefault("field", "series")
                 return problem
     said = problems[0].detail if problems else "no data server has it"
-    return NotFound(f"{series}: {said}" if series not in said else said, field="series", path=series)
+    roots = [root for problem in problems for root in problem.facts.get("roots", [])]
+    return NotFound(
+        f"{series}: {said}" if series not in said else said, field="series", path=series, roots=roots
+    )

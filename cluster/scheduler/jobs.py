@@ -10,10 +10,19 @@ from typing import Any, Final, TypeVar
 
 from cluster.calibrating.kinds import SHIFT_FIT
 from cluster.errors import ClusterError, Invalid, NotFound
-from cluster.job_calibrations import PSF_SCALE, check_kind, check_suffix, psf_scale
+from cluster.job_calibrations import (
+    PSF_SCALE,
+    absent,
+    check_kind,
+    check_map,
+    check_place,
+    check_suffix,
+    psf_scale,
+)
 from cluster.metadata_keys import check_known
-from cluster.protocol import JobRequest, MetadataValue, PreviewRequest
+from cluster.protocol import FitDeclaration, JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
+from cluster.scheduler.foreign_fits import ForeignFit
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
 from cluster.scheduler.outputs import Outputs, stem_of
 from cluster.scheduler.sheets import Sheet
@@ -40,6 +49,8 @@ class Draft:
     analysis: dict[str, Any] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    elsewhere: Mapping[str, fits.Fit] = field(default_factory=dict)
+    declared: FitDeclaration | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -48,9 +59,16 @@ class Draft:
 
 
 class Submissions:
-    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds."""
+    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds; `elsewhere` gives the fits that only workers have."""
 
-    def __init__(self, source: SeriesSource, outputs: Outputs, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: SeriesSource,
+        outputs: Outputs,
+        wall: Callable[[], float],
+        elsewhere: Callable[[], Mapping[str, ForeignFit]] = dict,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._source = source
         self._outputs = outputs
         self._wall = wall
@@ -123,7 +141,11 @@ class Submissions:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
         draft = Draft(located, {**located.facts.metadata, **given})
-        with_settings = _named(lambda: fits.resolve(analysis, draft.values))
+        elsewhere = self._elsewhere()
+        draft.elsewhere = {name: one.fit for name, one in elsewhere.items()}
+        with_settings = _named(lambda: fits.resolve(analysis, draft.values, draft.elsewhere))
+        if (chosen := elsewhere.get(str(with_settings["fit"]))) is not None:
+            draft.declared = chosen.declaration
         await self._estimate_offset(draft, with_settings)
         _named(lambda: fits.check_metadata(with_settings, draft.values))
         draft.analysis = with_settings
@@ -150,6 +172,8 @@ class Submissions:
     async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
         """Name a camera map by its path under the roots, and pin its bytes."""
         facts = (await self._found(draft, name, path, self._source.locate)).facts
+        frames = draft.located.facts
+        draft.notes += check_map(name, facts, (frames.height, frames.width), draft.values)
         draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
 
     async def _pin_table(self, draft: Draft, name: str, path: str) -> None:
@@ -158,7 +182,7 @@ class Submissions:
         found = await self._found(draft, name, path, self._source.calibration)
         check_kind(name, found.path, found.value)
         draft.analysis[name], draft.maps[name] = found.path, found.digest
-        _named(lambda: fits.resolve(draft.analysis | {name: found.value}, draft.values))
+        _named(lambda: fits.resolve(draft.analysis | {name: found.value}, draft.values, draft.elsewhere))
 
     async def _pin_psf(self, draft: Draft, path: str) -> None:
         """The same for a PSF, with the pitches that it or the file beside it says."""
@@ -171,6 +195,7 @@ class Submissions:
 
     async def _found(self, draft: Draft, name: str, path: str, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask for a file by its path under the roots; it may be named as beside the series."""
+        check_place(name, path)
         folder = draft.located.facts.path.rpartition("/")[0]
         beside = f"{folder}/{path}" if folder else path
         try:
@@ -178,6 +203,8 @@ class Submissions:
                 return await ask(beside)
             except NotFound:
                 return await ask(path)
+        except NotFound as error:
+            raise absent(name, path, error.facts.get("roots", [])) from error
         except ClusterError as error:
             error.detail = f"{name}: {error.detail}"
             error.facts["field"] = name
@@ -193,6 +220,7 @@ def _common(draft: Draft, now: float) -> dict[str, Any]:
         "analysis": draft.analysis,
         "metadata": draft.metadata,
         "facts": facts,
+        "declared": draft.declared,
         "maps": draft.maps,
         "dataservers": draft.located.servers,
         "notes": [*draft.notes, *_missing_notes(draft)],
@@ -257,7 +285,7 @@ def _check_roi(draft: Draft) -> None:
 
 
 def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
-    fit = fits.find(draft.analysis["fit"])
+    fit = fits.find(draft.analysis["fit"], draft.elsewhere)
     needed = fit.channels or channels_of(draft.analysis)
     if channels not in (1, needed):
         raise Invalid(
@@ -269,7 +297,7 @@ def _check_psf_channels(draft: Draft, path: str, channels: int) -> None:
 def _check_channels(draft: Draft) -> None:
     """Find out now whether the channels of a beam splitter lie in the frame."""
     facts, values = draft.located.facts, draft.values
-    fit, shape = fits.find(draft.analysis["fit"]), (facts.height, facts.width)
+    fit, shape = fits.find(draft.analysis["fit"], draft.elsewhere), (facts.height, facts.width)
     if fit.channels != 1:
         places = _named(lambda: rectangles(fit, draft.analysis, values, shape))
         _named(lambda: place(places, shape, chip_origin(values), draft.analysis["roi"]))

@@ -15,7 +15,6 @@ from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import Known, State
 from cluster.scheduler.workers import WorkerDesk
-from fitting import fits
 from fitting.geometry import chip_origin, place, rectangles
 from fitting.localisations import FrameStatus
 
@@ -115,7 +114,7 @@ class PreviewDesk:
 
 def channel_boxes(sheet: Sheet) -> list[ChannelBox]:
     """Return where the channels of a beam splitter lie in the frames."""
-    fit, shape = fits.find(sheet.fit), (sheet.facts.height, sheet.facts.width)
+    fit, shape = sheet.fit_type, (sheet.facts.height, sheet.facts.width)
     if fit.channels == 1:
         return []
     placed = place(

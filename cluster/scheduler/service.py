@@ -37,6 +37,7 @@ from cluster.scheduler.entries import (
     start_statement,
 )
 from cluster.scheduler.following import Follower, Pauses
+from cluster.scheduler.foreign_fits import ForeignFit, foreign_fits
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
@@ -95,7 +96,7 @@ class Service:
         self.epoch = journal.read_now(load_epoch) + 1
         outputs = Outputs(cluster.roots, cluster.results_root)
         series = source(self.dataservers)
-        self._submissions = Submissions(series, outputs, clocks.wall)
+        self._submissions = Submissions(series, outputs, clocks.wall, self.foreign_fits)
         self.calibrations = CalibrationDesk(series)
         self.workers = WorkerDesk(
             self.state, blobs, versions=cluster.versions, cluster_id=cluster.cluster_id, epoch=self.epoch
@@ -194,6 +195,10 @@ class Service:
         self.state.job(job_id)
         await self.state.settled(self.state.core.retry(job_id, now=self.state.clocks.now()))
         return self.state.view(job_id)
+
+    def foreign_fits(self) -> dict[str, ForeignFit]:
+        """Return the fits that only workers have, by what they declare of them."""
+        return foreign_fits(self.state.cards.values())
 
     def spec(self, job_id: str) -> JobSpec:
         """Return what a worker must know of a job; raises `NotFound`."""

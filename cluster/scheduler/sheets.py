@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from cluster.protocol import (
     DataServerInfo,
+    FitDeclaration,
     FitInfo,
     JobKind,
     JobSpec,
@@ -17,6 +19,7 @@ from cluster.protocol import (
     SeriesFacts,
 )
 from cluster.scheduler.core import JobOrder
+from cluster.scheduler.foreign_fits import fit_of
 from fitting import fits
 
 
@@ -24,7 +27,8 @@ class Sheet(Message):
     """What a job is: the series as it was found, the complete settings, where each metadata value came from.
 
     [start, stop) are the frames to analyse; `frames` lists the single frames of a preview instead. `maps` holds the
-    fingerprint of each camera map and calibration, by the name of its setting, and the scale of its PSF.
+    fingerprint of each camera map and calibration, by the name of its setting, and the scale of its PSF. `declared` is the fit as a
+    worker declared it, if it is not installed here.
     """
 
     job_id: str
@@ -48,6 +52,7 @@ class Sheet(Message):
     follow: bool = False
     notes: list[str]
     created: float
+    declared: FitDeclaration | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -57,7 +62,12 @@ class Sheet(Message):
     @property
     def dtype(self) -> np.dtype[np.void]:
         """Return the layout of a row of its results."""
-        return fits.row_dtype(self.analysis)
+        return self.fit_type.layout(self.analysis)
+
+    @property
+    def fit_type(self) -> fits.Fit:
+        """Return its type of fit."""
+        return fits.find(self.fit) if self.declared is None else fit_of(self.declared)
 
     def analysed(self, frames: int) -> tuple[int, int]:
         """Return which frames of a series of so many are to be analysed."""
@@ -75,7 +85,7 @@ class Sheet(Message):
             total=0 if self.follow else self.facts.frames,
             growing=self.follow,
             frame_bytes=frame_bytes,
-            fit=fits.identity(self.fit),
+            fit=fits.identity(self.fit) if self.declared is None else self.declared.identity,
             owner=self.owner,
             machine=self.machine,
             priority=self.priority,
@@ -115,6 +125,6 @@ def _fit_info(fit: fits.Fit) -> FitInfo:
     )
 
 
-def fit_infos() -> list[FitInfo]:
-    """Return the fits that jobs may ask for here, those of other packages included."""
-    return [_fit_info(fit) for fit in fits.known_fits().values()]
+def fit_infos(elsewhere: Iterable[fits.Fit] = ()) -> list[FitInfo]:
+    """Return the fits that jobs may ask for here, those of other packages included, also those that only workers have."""
+    return [_fit_info(fit) for fit in (*fits.known_fits().values(), *elsewhere)]

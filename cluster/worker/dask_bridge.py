@@ -216,15 +216,14 @@ def _one_of(said: dict[str, Any]) -> Abilities:
                 f"It needs the environment of this machine: pip install clusterofone=={version('clusterofone')}",
                 field="dask",
             )
-    kinds = set(said.values())
-    if len(kinds) > 1:
+    kind, *others = said.values()
+    if any(other != kind for other in others):
         named = "; ".join(f"{worker}: {kind.cpu}, {kind.versions}" for worker, kind in said.items())
         raise Invalid(
             f"Dask's workers differ, and would not all give the same numbers: {named}. "
             "Set NUMBA_CPU_NAME=generic for all of them, or use those of one kind",
             field="dask",
         )
-    (kind,) = kinds
     return cast("Abilities", kind)
 
 

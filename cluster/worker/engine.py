@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from cluster.arrays import FrameRange, TaskResult
-from cluster.protocol import JobSpec, Versions
+from cluster.protocol import FitDeclaration, JobSpec, Versions
 from fitting.localisations import FrameStatus
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Analysed(Protocol):
 
 Analyse = Callable[..., Analysed]
 Maps = Mapping[str, Any]
+_MOST_DECLARED_BYTES: Final = 512 << 10  # of a registration's body, which may have a MiB
 _USUAL: Final[Mapping[str, Any]] = {"estimator": "mle"}
 
 
@@ -47,6 +49,7 @@ class Abilities:
     versions: Versions
     cpu: str
     fits: tuple[str, ...]
+    declared: tuple[FitDeclaration, ...] = ()
 
 
 class Fitting(Protocol):
@@ -119,7 +122,7 @@ class Engine:
 
     def abilities(self) -> Abilities:
         """Return the versions, processor and fits of this process."""
-        return Abilities(versions(), cpu_target(os.environ), tuple(fit_names()))
+        return Abilities(versions(), cpu_target(os.environ), tuple(fit_names()), tuple(fit_declarations()))
 
     def _analyse(self, settings: Mapping[str, Any], dtype: str) -> Analyse:
         if self._given is not None:
@@ -183,6 +186,24 @@ def fit_names() -> list[str]:
     from fitting import fits
 
     return [fits.identity(name) for name in fits.known_fits()]
+
+
+def fit_declarations() -> list[FitDeclaration]:
+    """Return what the scheduler must know of the fits of other packages, which it may lack; as many as fit into a registration."""
+    from fitting import fits
+
+    declared, left = [], _MOST_DECLARED_BYTES
+    for identity, facts in fits.declarations().items():
+        try:
+            left -= len(json.dumps(facts))
+        except (TypeError, ValueError) as error:
+            logger.warning("%s cannot be declared to the scheduler: %s", identity, error)
+            continue
+        if left < 0:
+            logger.warning("%s is not declared to the scheduler: there are too many of them", identity)
+            break
+        declared.append(FitDeclaration(identity=identity, facts=facts))
+    return declared[:64]
 
 
 def keep_compiled_code(cache: Path, environ: Any) -> None:

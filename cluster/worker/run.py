@@ -264,6 +264,7 @@ def _registration(machine: Machine, able: Abilities) -> WorkerRegistration:
         versions=able.versions,
         cpu=able.cpu,
         fits=list(able.fits),
+        declared=list(able.declared),
     )
 
 

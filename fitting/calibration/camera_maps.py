@@ -34,6 +34,9 @@ _FEW_FRAMES = 200  # a variance of so many frames is known to 10 %
 _STUCK_SHARE = 0.01  # more constant pixels than this are the camera's way, not its faults
 _DRIFT = 0.1  # of a pixel's noise
 _DISAGREE = 0.1
+_LIT = 0.3  # correlation of a pixel's variance with its neighbour's; chips in the dark give a few hundredths, series of molecules 0.48 and more
+_EVEN = 0.25  # of a pixel's variance: what neighbours share is less in the dark; in series of molecules it is a half to thousands
+_LEAST_SIDE = 16  # of a frame that says anything of that [px]
 _UNKNOWN_WORTH = (
     "What an ADU is worth is not known: the variance is in ADU² and no variance_map yet. "
     "Give electrons per ADU, or flat series."
@@ -64,6 +67,8 @@ class CameraMaps:
         Pixels that say nothing; pixels whose gain was replaced.
     notes : tuple of str
         What a person should know, in sentences.
+    warnings : tuple of str
+        What makes the maps doubtful.
     """
 
     dark_adu: FloatMap
@@ -76,6 +81,7 @@ class CameraMaps:
     dead: Mask
     replaced: Mask
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def numbers(self) -> dict[str, object]:
         """What the maps amount to, as plain numbers."""
@@ -165,6 +171,7 @@ def camera_maps(
         dead=dead,
         replaced=replaced,
         notes=(*notes, *_about_hot(own, dead), *more),
+        warnings=tuple(_about_light(dark)),
     )
 
 
@@ -214,6 +221,32 @@ def _about_dark(dark: PixelStatistics) -> Iterator[str]:
     common = np.sqrt(dark.common_variance_adu2)
     if common > _DRIFT * noise:
         yield f"All pixels of a frame go up and down together, by {common:.2f} ADU rms; the variance map is without it."
+
+
+def _about_light(dark: PixelStatistics) -> Iterator[str]:
+    together = _together(dark.variance_adu2)
+    if together > _LIT:
+        yield (
+            f"The dark series looks lit: neighbouring pixels are noisy together (correlation {together:.2f}), as light makes them and a "
+            "camera in the dark does not. Was the shutter closed, and is this the dark series?"
+        )
+
+
+def _together(variance: FloatArray) -> float:
+    """How much pixels are as noisy as their neighbours: a correlation along both diagonals, of which rows and columns of a chip are no part.
+
+    0 where what neighbours share is little: two amplifiers of a chip, which are a little different, share all that varies.
+    """
+    if min(variance.shape) < _LEAST_SIDE:
+        return 0.0
+    low, high = np.quantile(variance, [0.01, 0.99])
+    clipped = np.clip(variance, low, high) if high > low else variance
+    centred = clipped - clipped.mean()
+    falling = (centred[1:, 1:] * centred[:-1, :-1]).mean()
+    rising = (centred[1:, :-1] * centred[:-1, 1:]).mean()
+    shared, spread = float(min(falling, rising)), float((centred**2).mean())
+    is_even = shared <= (_EVEN * float(np.median(clipped))) ** 2
+    return 0.0 if is_even or spread == 0 else shared / spread
 
 
 def _change(series: PixelStatistics) -> float:

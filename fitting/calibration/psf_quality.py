@@ -238,9 +238,12 @@ def findings(
     quality: Quality, dropped: Sequence[Bead], curves: SigmaCurves | None, *, bleaching: bool
 ) -> tuple[Finding, ...]:
     """Say what the numbers mean, warnings first."""
+    lengths = [_of_tilt(quality), _of_range(quality), _of_widths(quality, curves)]
+    if _is_of_another_step(quality):
+        lengths = [_doubted(finding) for finding in lengths]
     told = [
-        _of_beads(quality, dropped), _of_differences(quality), _of_signal(quality), _of_tilt(quality), _of_fading(quality, bleaching=bleaching),
-        _of_range(quality), _of_shape(quality), _of_step(quality), _of_widths(quality, curves),
+        _of_beads(quality, dropped), _of_differences(quality), _of_signal(quality), _of_fading(quality, bleaching=bleaching),
+        _of_shape(quality), _of_step(quality), *lengths,
     ]  # fmt: skip
     order: Mapping[Level, int] = {"warning": 0, "note": 1, "good": 2}
     return tuple(sorted((finding for finding in told if finding), key=lambda finding: order[finding.level]))
@@ -316,11 +319,22 @@ def _of_shape(q: Quality) -> Finding | None:
     return Finding("good", f"Above and below the focus the widths differ by {q.asymmetry:.0%}.")
 
 
+def _is_of_another_step(q: Quality) -> bool:
+    low, high = _PLAUSIBLE_DEPTH
+    return bool(np.isfinite(q.depth_over_expected)) and not low <= q.depth_over_expected <= high
+
+
+def _doubted(finding: Finding | None) -> Finding | None:
+    """Call no length good where the step or the pixel size is in doubt."""
+    if finding is None or finding.level != "good":
+        return finding
+    return Finding("note", f"{finding.text.removesuffix('.')}, if step and pixel size are right.")
+
+
 def _of_step(q: Quality) -> Finding | None:
     if not np.isfinite(q.depth_over_expected):
         return None
-    low, high = _PLAUSIBLE_DEPTH
-    if not low <= q.depth_over_expected <= high:
+    if _is_of_another_step(q):
         return Finding(
             "warning",
             f"The depth of focus is {q.depth_over_expected:.2g} times what suits its width: check the step between planes and the pixel size.",

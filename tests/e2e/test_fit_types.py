@@ -132,3 +132,21 @@ def test_a_measured_psf_travels_with_the_pitches_beside_it(shell: Any, films: di
     assert len(rows) >= 20
     assert refused.returncode != 0
     assert "psf" in refused.stderr
+
+
+def test_a_calibration_that_lies_elsewhere_is_found_and_its_job_can_be_repeated(
+    shell: Any, films: dict[str, Array]
+) -> None:
+    series = shell.home / "data" / "cells" / "astigmatic.tif"
+    (shell.cwd / "calib").mkdir()
+    (series.parent / "curves.json").rename(shell.cwd / "calib" / "mine.json")
+
+    first = shell.json(
+        "localise", series, "-n", 1, "--fit", "astigmatic", "--set", "sigma_curves=calib/mine.json"
+    )
+    again = shell.json("localise", series, "-n", 1, "--like", first["output"])
+
+    analysis = {"fit": "astigmatic", "sigma_curves": CURVES}
+    expected = analyse(films["astigmatic"], analysis, METADATA).rows.tobytes()
+    assert rows_of(first["output"]).tobytes() == expected
+    assert rows_of(again["output"]).tobytes() == expected

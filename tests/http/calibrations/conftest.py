@@ -123,14 +123,16 @@ MakeLab = Callable[..., AbstractAsyncContextManager[Lab]]
 
 
 @pytest.fixture
-def make_dataserver(root: Path) -> MakeDataServer:
+def make_dataserver(root: Path, tmp_path: Path) -> MakeDataServer:
     @asynccontextmanager
     async def make(
         *, program: Sequence[str] | None = None, longest_s: float = 120.0
     ) -> AsyncIterator[DataServer]:
         store = SeriesStore([root])
         others: dict[str, Any] = {} if program is None else {"program": program}
-        calibrations = Calibrations([root], store, longest_s=longest_s, **others)
+        calibrations = Calibrations(
+            [root], store, longest_s=longest_s, records=tmp_path / "state" / "calibrations", **others
+        )
         identity = Identity(role="dataserver", cluster_id="c1", name="lab", machine="m", version="0")
         app = dataserver_app(store, calibrations, Gate(verifiers(SECRET)), lambda: identity)
         yield DataServer(calibrations, httpx.ASGITransport(app=app))

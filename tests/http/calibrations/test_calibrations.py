@@ -15,6 +15,11 @@ pytestmark = pytest.mark.anyio
 MAPS = {"kind": "camera_maps", "series": ["day 1/dark.tif", "day 1/flat.tif", "day 1/flat 2.tif"]}
 DARK = {"kind": "camera_maps", "series": ["day 1/dark.tif"]}
 WAITS = (sys.executable, "-c", "import sys; sys.stdin.read()")
+HALF_WAY = (
+    sys.executable,
+    "-c",
+    """import sys; print('{"doing": "dark.tif", "fraction": 0.5}', flush=True); sys.stdin.readline(); sys.stdin.read()""",
+)
 DIES = (sys.executable, "-c", "import os; os._exit(9)")
 
 
@@ -189,21 +194,99 @@ async def test_one_runs_at_a_time_and_only_so_many_wait(make_lab: Any) -> None:
     assert (one_more.status_code, one_more.json()["code"]) == (429, "too_many_requests")
 
 
-async def test_a_calibration_ends_with_its_data_server_and_is_not_found_after_a_restart(
+async def running(lab: Any, run_id: str) -> None:
+    while (await lab.run(run_id))["state"] == "queued":  # until its task has had its turn
+        pass
+
+
+async def test_a_calibration_ends_with_its_data_server_and_is_called_interrupted_after_a_restart(
     make_lab: Any,
 ) -> None:
     async with make_lab(program=WAITS) as lab:
-        run = await lab.started(**DARK)
-        while (await lab.run(run["id"]))["state"] == "queued":
-            pass
-        (task,) = [task for task in asyncio.all_tasks() if task.get_name() == f"calibration {run['id']}"]
-    assert task.cancelled()
+        runs = [await lab.started(**DARK) for _ in range(2)]
+        await running(lab, runs[0]["id"])
+        tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith("calibration ")]
+    assert [task.cancelled() for task in tasks] == [True, True]
 
     async with make_lab() as lab:
-        reply = await lab.http.get(f"/api/v1/calibrations/{run['id']}")
+        found = [await lab.run(run["id"]) for run in runs]
 
-    assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
-    assert "since it was started" in reply.json()["detail"]
+    for run in found:
+        assert run["state"] == "failed"
+        assert run["error"].startswith("interrupted: ")
+        assert run["finished"] is not None
+
+
+async def test_the_list_and_the_reports_outlive_a_restart_of_the_data_server(
+    make_lab: Any, root: Path
+) -> None:
+    async with make_lab() as lab:
+        run = await lab.ended((await lab.started(**DARK))["id"])
+    before = files_in(root)
+
+    async with make_lab() as lab:
+        again = await lab.run(run["id"])
+        listed = (await lab.http.get("/api/v1/calibrations")).json()["calibrations"]
+        picture = await lab.http.get(f"/api/v1/calibrations/{run['id']}/report.png")
+
+    assert again == run
+    assert [one["id"] for one in listed] == [run["id"]]
+    assert picture.content == (root / run["files"]["picture"]).read_bytes()
+    assert files_in(root) == before
+
+
+async def test_one_that_is_cancelled_ends_and_lets_the_next_one_begin(make_lab: Any, root: Path) -> None:
+    before = files_in(root)
+    async with make_lab(program=WAITS) as lab:
+        first, second, third = [await lab.started(**DARK) for _ in range(3)]
+        await running(lab, first["id"])
+
+        waiting = await lab.http.delete(f"/api/v1/calibrations/{second['id']}")
+        ended = await lab.http.delete(f"/api/v1/calibrations/{first['id']}")
+        again = await lab.http.delete(f"/api/v1/calibrations/{first['id']}")
+        await running(lab, third["id"])
+        free = await lab.started(**DARK)
+
+    assert [reply.status_code for reply in (waiting, ended, again)] == [200, 200, 200]
+    assert (waiting.json()["state"], waiting.json()["started"]) == ("cancelled", None)
+    assert ended.json()["state"] == "cancelled"
+    assert ended.json()["finished"] >= ended.json()["started"]
+    assert again.json() == ended.json()
+    assert free["output"] == first["output"], "its names are free again"
+    assert files_in(root) == before
+
+
+async def test_what_a_cancelled_one_had_begun_to_write_is_removed(make_lab: Any, root: Path) -> None:
+    async with make_lab(program=WAITS) as lab:
+        run = await lab.started(**DARK)
+        await running(lab, run["id"])
+        folder = root / run["output"]
+        folder.mkdir(parents=True)
+        (folder / ".dark.tif.0123abcd.part").write_bytes(b"half")
+        (folder / "variance.tif").write_bytes(b"whole")
+        await lab.http.delete(f"/api/v1/calibrations/{run['id']}")
+
+    assert [path.name for path in folder.iterdir()] == ["variance.tif"]
+
+
+async def test_a_cancel_that_comes_too_late_changes_nothing(lab: Any) -> None:
+    run = await lab.ended((await lab.started(**DARK))["id"])
+
+    reply = await lab.http.delete(f"/api/v1/calibrations/{run['id']}")
+
+    assert (reply.status_code, reply.json()) == (200, run)
+
+
+async def test_while_one_is_made_it_says_how_far_it_is(make_lab: Any) -> None:
+    async with make_lab(program=HALF_WAY) as lab:
+        run = await lab.started(**DARK)
+        async with asyncio.timeout(30):
+            while (seen := await lab.run(run["id"]))["doing"] is None:
+                pass
+        ended = (await lab.http.delete(f"/api/v1/calibrations/{run['id']}")).json()
+
+    assert (seen["state"], seen["doing"], seen["fraction"]) == ("running", "dark.tif", 0.5)
+    assert (ended["doing"], ended["fraction"]) == (None, None)
 
 
 async def test_a_calibration_outlives_a_restart_of_the_scheduler(make_lab: Any, make_dataserver: Any) -> None:
@@ -252,6 +335,7 @@ async def test_without_a_data_server_it_says_so(make_lab: Any) -> None:
         ("POST", "", {"submitter", "owner"}),
         ("GET", "", {"viewer", "submitter", "owner"}),
         ("GET", "/0123456789abcdef", {"viewer", "submitter", "owner"}),
+        ("DELETE", "/0123456789abcdef", {"submitter", "owner"}),
         ("GET", "/0123456789abcdef/report.png", {"viewer", "submitter", "owner"}),
     ],
 )

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+
+from cluster.calibrating.__main__ import Progress
 
 PROGRAM = (sys.executable, "-m", "cluster.calibrating")
 
@@ -32,6 +36,34 @@ def test_what_is_wrong_is_its_answer(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "none.tif" in json.loads(said)["error"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_how_far_it_is_before_it_answers(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(95, 105, (40, 16, 16), np.uint16)
+    tifffile.imwrite(tmp_path / "dark.tif", frames, photometric="minisblack")
+
+    with asked(tmp_path / "dark.tif", tmp_path / "camera") as process:
+        assert process.stdout is not None
+        *progress, answer = [json.loads(line) for line in process.stdout.read().splitlines()]
+
+    assert "files" in answer
+    assert [said["doing"] for said in progress][:1] == ["dark.tif"]
+    assert all(0 <= said["fraction"] <= 1 for said in progress)
+
+
+def test_progress_is_said_at_once_for_each_step_and_then_seldom() -> None:
+    said: list[dict[str, Any]] = []
+    seconds = [0.0]
+    progress = Progress(said.append, now=lambda: seconds[0])
+
+    for done in range(101):
+        seconds[0] = done / 100
+        progress("a.tif", done, 100)
+    progress("fitting", 3, None)
+
+    assert len(said) <= 6
+    assert said[0] == {"doing": "a.tif", "fraction": 0.0}
+    assert said[-1] == {"doing": "fitting", "fraction": None}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe stands for a file that is never read to its end")

@@ -41,6 +41,8 @@ CLIENT_CALLS: dict[str, Callable[[Client], Any]] = {
     "calibrate": lambda c: c.calibrate("psf", "beads.tif"),
     "calibrations": lambda c: c.calibrations(),
     "calibration": lambda c: c.calibration("b1"),
+    "watch_calibration": lambda c: list(c.watch_calibration("b1")),
+    "cancel_calibration": lambda c: c.cancel_calibration("b1"),
     "calibration_report": lambda c: c.calibration_report("b1"),
     "calibration_kinds": lambda c: c.calibration_kinds(),
     "identity": lambda c: c.identity(),

@@ -98,6 +98,9 @@ class DescribedSeries:
     async def calibration_run(self, run_id: str) -> CalibrationRun:
         raise NotFound(f"there is no calibration {run_id}")
 
+    async def cancel_calibration(self, run_id: str) -> CalibrationRun:
+        raise NotFound(f"there is no calibration {run_id}")
+
     async def calibration_report(self, run_id: str) -> bytes:
         raise NotFound(f"there is no calibration {run_id}")
 

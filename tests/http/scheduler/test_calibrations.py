@@ -112,7 +112,7 @@ async def test_what_cannot_be_used_is_refused_and_names_the_setting(
         ({"pitches": {"pixel_nm": 100.0}}, '"step_nm": …'),
         ({"pitches": {"pixel_nm": 65.0, "step_nm": 50.0}}, "the data of 100 nm"),
         (
-            {"pitches": {"pixel_nm": 100.0, "step_nm": 50.0, "channels": 2}},
+            {"width": 50, "pitches": {"pixel_nm": 100.0, "step_nm": 50.0, "channels": 2}},
             "holds 2 channels side by side, and InterpFitR fits 1",
         ),
     ],

@@ -34,6 +34,7 @@ ALLOWED = {
     ("post", "/api/v1/calibrations"): {"submitter"},
     ("get", "/api/v1/calibrations"): {"viewer", "submitter"},
     ("get", "/api/v1/calibrations/{calibration_id}"): {"viewer", "submitter"},
+    ("delete", "/api/v1/calibrations/{calibration_id}"): {"submitter"},
     ("get", "/api/v1/calibrations/{calibration_id}/report.png"): {"viewer", "submitter"},
     ("get", "/api/v1/join"): set(),
     ("post", "/api/v1/join/{join_id}"): set(),

@@ -10,6 +10,7 @@ import pytest
 
 from fitting.calibration.camera_maps import camera_maps
 from fitting.calibration.photon_transfer import mended, shading
+from fitting.calibration.pixel_sums import PixelSums
 from fitting.camera import Camera
 from fitting.errors import InvalidCalibration
 
@@ -154,6 +155,34 @@ def test_a_saturated_series_is_left_out(make_sensor: MakeSensor) -> None:
     assert maps.electrons_per_adu == pytest.approx(1 / 2.1, rel=0.01)
     with pytest.raises(InvalidCalibration, match="every flat series is saturated"):
         camera_maps(dark, [full])
+
+
+def test_a_dark_series_that_shows_molecules_is_warned_of_and_a_dark_one_is_not(
+    make_sensor: MakeSensor,
+) -> None:
+    sensor, rng = make_sensor(), np.random.default_rng(5)
+    height, width = sensor.offset.shape
+    rows, columns = np.mgrid[:height, :width]
+    lit = sensor.frames(300, 0, 6)
+    for frame in lit:
+        for y, x in rng.uniform(0, (height, width), (8, 2)):
+            light = 200 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 3)
+            frame += rng.poisson(light).astype(frame.dtype)
+    sums = PixelSums()
+    sums.add(lit)
+
+    dark, molecules = camera_maps(sensor.series(300, 0, 6)), camera_maps(sums.statistics())
+
+    assert dark.warnings == ()
+    assert "looks lit" in molecules.warnings[0]
+
+
+def test_a_chip_with_two_amplifiers_is_not_taken_for_a_lit_one(make_sensor: MakeSensor) -> None:
+    sensor = make_sensor()
+    sensor.gain[:], sensor.read_noise_e[:] = 2.1, 1.6
+    sensor.read_noise_e[: len(sensor.read_noise_e) // 2] *= 1.1
+
+    assert camera_maps(sensor.series(1000, 0, 7)).warnings == ()
 
 
 def test_few_dark_frames_are_told_of(make_sensor: MakeSensor) -> None:

@@ -278,6 +278,8 @@ def test_a_wrong_step_does_not_suit_the_width(
 
     warned = any("check the step" in f.text for f in made.report.findings if f.level == "warning")
     assert warned is not plausible
+    praised = [f.text for f in made.report.findings if f.level == "good" and " nm" in f.text]
+    assert bool(praised) is plausible, "no length is good where the step is in doubt"
 
 
 def test_the_precision_foretold_is_that_of_a_gaussian_in_focus(scope: Any) -> None:

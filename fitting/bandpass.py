@@ -78,9 +78,9 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
     band = _BAND if width <= _LONG_PX else _BAND_OF_LONG_ROWS
     sparse = band // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
     return Workspace(
-        signal=_aligned((band + above + below) * stride),
+        signal=_aligned((band + above + below + 2) * stride),
         low=_aligned(band * (stride + 2 * side)),
-        high=_aligned(sparse * (stride + 4 * side)),
+        high=_aligned((sparse + 1) * (stride + 4 * side)),
         columns=_aligned(stride // 2 + 4 * LANES),
         wide=_aligned(sparse * stride),
         filtered=_aligned((band + ABOVE + 2) * (stride + 2 * LANES)),
@@ -192,9 +192,14 @@ def filter_columns(
         Where its first row begins, and from there to the next.
     """
     for x in range(0, width, STRIP):
-        for row in range(rows):
-            a0, a1, a2, a3 = _along_y(signal, source + row * stride + x, weights, stride)
-            _store_strip(out, to + row * length + x, a0, a1, a2, a3)
+        for row in range(0, rows, 2):
+            at, under = to + row * length + x, to + (row + 1) * length + x
+            for k in range(0, STRIP, 2 * LANES):
+                a0, a1, b0, b1 = _along_y(signal, source + row * stride + x + k, weights, stride)
+                store(out, at + k, a0)
+                store(out, at + k + LANES, a1)
+                store(out, under + k, b0)
+                store(out, under + k + LANES, b1)
 
 
 @borrower
@@ -202,29 +207,49 @@ def filter_columns_apart(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int, odd: int
 ) -> None:  # fmt: skip
     """`filter_columns` of every second row; what comes out for odd columns is written `odd` after what comes out for even ones."""
-    for x in range(0, width, STRIP):
-        for row in range(rows):
-            a0, a1, a2, a3 = _along_y(signal, source + 2 * row * stride + x, weights, stride)
+    for x in range(0, width, 2 * LANES):
+        for row in range(0, rows, 2):
             at = to + row * length + x // 2
+            a0, a1, b0, b1 = _every_second_along_y(signal, source + 2 * row * stride + x, weights, stride)
             store(out, at, even_lanes(a0, a1))
-            store(out, at + LANES, even_lanes(a2, a3))
             store(out, at + odd, odd_lanes(a0, a1))
-            store(out, at + odd + LANES, odd_lanes(a2, a3))
+            store(out, at + length, even_lanes(b0, b1))
+            store(out, at + length + odd, odd_lanes(b0, b1))
 
 
 @borrower
 def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
-    weight = weights[0]
-    a0, a1 = load(signal, at) * weight, load(signal, at + 16) * weight
-    a2, a3 = load(signal, at + 32) * weight, load(signal, at + 48) * weight
-    up, down = at, at
+    """A symmetric filter along y for 32 pixels from `at` on and those below them: what one row reads the other needs one step later."""
+    weight, below = weights[0], at + stride
+    u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
+    a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
+    up, down = at, below
     for k in range(1, weights.shape[0]):
         up, down, weight = up - stride, down + stride, weights[k]
-        a0 = a0 + (load(signal, up) + load(signal, down)) * weight
-        a1 = a1 + (load(signal, up + 16) + load(signal, down + 16)) * weight
-        a2 = a2 + (load(signal, up + 32) + load(signal, down + 32)) * weight
-        a3 = a3 + (load(signal, up + 48) + load(signal, down + 48)) * weight
-    return a0, a1, a2, a3
+        v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
+        a0, a1 = a0 + (v0 + d0) * weight, a1 + (v1 + d1) * weight
+        b0, b1 = b0 + (u0 + e0) * weight, b1 + (u1 + e1) * weight
+        u0, u1, d0, d1 = v0, v1, e0, e1
+    return a0, a1, b0, b1
+
+
+@borrower
+def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
+    """`_along_y` for 32 pixels from `at` on and those two rows below: what one row reads the other needs two steps later."""
+    weight, between, below = weights[0], at + stride, at + 2 * stride
+    u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
+    m0, m1 = load(signal, between), load(signal, between + 16)
+    a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
+    t0, t1, c0, c1 = m0, m1, m0, m1
+    up, down = at, below
+    for k in range(1, weights.shape[0]):
+        up, down, weight = up - stride, down + stride, weights[k]
+        v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
+        a0, a1 = a0 + (v0 + c0) * weight, a1 + (v1 + c1) * weight
+        b0, b1 = b0 + (t0 + e0) * weight, b1 + (t1 + e1) * weight
+        t0, t1, c0, c1 = u0, u1, d0, d1
+        u0, u1, d0, d1 = v0, v1, e0, e1
+    return a0, a1, b0, b1
 
 
 @borrower

@@ -22,6 +22,7 @@ from fitting.lanes import (
     load_numbers,
     lower_woven,
     odd_lanes,
+    one_later,
     reversed_lanes,
     select,
     slide_sum,
@@ -303,16 +304,22 @@ def _apart(left: Any, odd: int, x: int) -> Any:
 
 @borrower
 def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
-    """A symmetric filter along x for the 64 pixels from `at` on."""
+    """A symmetric filter along x for the 64 pixels from `at` on.
+
+    Numbers to the left are moved on by a lane for each weight, those to the right are loaded: a load across two cache lines counts twice,
+    and what loads wait for and what moves wait for are different parts of the processor.
+    """
     weight = weights[0]
-    a0, a1 = load(rows, at) * weight, load(rows, at + 16) * weight
-    a2, a3 = load(rows, at + 32) * weight, load(rows, at + 48) * weight
+    l0, l1, l2, l3 = load(rows, at), load(rows, at + 16), load(rows, at + 32), load(rows, at + 48)
+    a0, a1, a2, a3 = l0 * weight, l1 * weight, l2 * weight, l3 * weight
     for k in range(1, weights.shape[0]):
-        left, right, weight = at - k, at + k, weights[k]
-        a0 = a0 + (load(rows, left) + load(rows, right)) * weight
-        a1 = a1 + (load(rows, left + 16) + load(rows, right + 16)) * weight
-        a2 = a2 + (load(rows, left + 32) + load(rows, right + 32)) * weight
-        a3 = a3 + (load(rows, left + 48) + load(rows, right + 48)) * weight
+        right, weight = at + k, weights[k]
+        l1, l2, l3 = one_later(l0, l1), one_later(l1, l2), one_later(l2, l3)
+        l0 = load(rows, at - k)
+        a0 = a0 + (l0 + load(rows, right)) * weight
+        a1 = a1 + (l1 + load(rows, right + 16)) * weight
+        a2 = a2 + (l2 + load(rows, right + 32)) * weight
+        a3 = a3 + (l3 + load(rows, right + 48)) * weight
     return a0, a1, a2, a3
 
 
@@ -330,8 +337,10 @@ def filter_wide_row_apart(
 ) -> None:
     """G₃ * P of a row for every second column, then for all by interpolation."""
     number = (width + 1) // 2
-    for j in range(-1, number + 2, LANES):  # one before and two after serve the interpolation
-        store(columns, LANES + j, _every_second(high, at + j, at + j + odd, weights))
+    for j in range(-1, number + 2, 2 * LANES):  # one before and two after serve the interpolation
+        first, second = _every_second(high, at + j, at + j + odd, weights)
+        store(columns, LANES + j, first)
+        store(columns, 2 * LANES + j, second)
     for j in range(0, number, LANES):
         before, here = load(columns, LANES + j - 1), load(columns, LANES + j)
         after, beyond = load(columns, LANES + j + 1), load(columns, LANES + j + 2)
@@ -343,16 +352,22 @@ def filter_wide_row_apart(
 
 @borrower
 def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
-    """A symmetric filter for sixteen even columns; even and odd columns are summed apart, so that sums need not wait for each other."""
-    of_even, of_odd = load(rows, even) * weights[0], splat(0.0)
-    for k in range(1, weights.shape[0] - 1, 2):
+    """A symmetric filter for 32 even columns, moved and loaded as in `filter_along_x`.
+
+    Even and odd columns are summed apart, so that sums need not wait for each other.
+    """
+    l0, l1, m0, m1 = load(rows, even), load(rows, even + 16), load(rows, odd), load(rows, odd + 16)
+    a0, a1, b0, b1 = l0 * weights[0], l1 * weights[0], splat(0.0), splat(0.0)
+    for k in range(1, weights.shape[0], 2):
         half = (k + 1) // 2
-        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[k]
-        of_even = of_even + (load(rows, even - half) + load(rows, even + half)) * weights[k + 1]
-    if weights.shape[0] % 2 == 0:
-        half = weights.shape[0] // 2
-        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[2 * half - 1]
-    return of_even + of_odd
+        right, weight = odd + half - 1, weights[k]
+        m0, m1 = load(rows, odd - half), one_later(m0, m1)
+        b0, b1 = b0 + (m0 + load(rows, right)) * weight, b1 + (m1 + load(rows, right + 16)) * weight
+        if k + 1 < weights.shape[0]:
+            right, weight = even + half, weights[k + 1]
+            l0, l1 = load(rows, even - half), one_later(l0, l1)
+            a0, a1 = a0 + (l0 + load(rows, right)) * weight, a1 + (l1 + load(rows, right + 16)) * weight
+    return a0 + b0, a1 + b1
 
 
 @borrower

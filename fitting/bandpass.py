@@ -161,20 +161,40 @@ def _positive(value: Any) -> Any:
 
 
 @borrower
-def noise_row(
-    raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any
-) -> None:
-    """σ² of every pixel of a row [ADU²], raised by the noise gain at the border."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        reading = (load_numbers(raw, x) - load(dark, x)) * load(flat, x)
-        reading = select(reading > 1.0, reading, 1.0)
-        store(out, to + x, (reading * slope + load(floor, x)) * (load(gain_x, x) * gain_y))
-    for x in range(full, width):
-        rest = (np.float32(raw[x]) - dark[x]) * flat[x]
-        rest = rest if rest > 1 else np.float32(1.0)
-        out[to + x] = (floor[x] + slope * rest) * (gain_y * gain_x[x])
+def noise_rows(
+    raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any, length: int
+) -> None:  # fmt: skip
+    """σ² of every pixel of rows that share a row of the camera [ADU²], raised by the noise gain at the border.
+
+    64 columns at a time, whose part of the camera's row is read once; the last 64 may overlap those before. `to`, `length`: see `filter_columns`.
+    """
+    rows, width = raw.shape
+    for left in range(0, width if width >= STRIP else 0, STRIP):
+        x = min(left, width - STRIP)
+        d0, d1, d2, d3 = _load_strip(dark, x)
+        f0, f1, f2, f3 = _load_strip(flat, x)
+        n0, n1, n2, n3 = _load_strip(floor, x)
+        g0, g1, g2, g3 = _load_strip(gain_x, x)
+        for row in range(rows):
+            line, gain = raw[row], gain_y[row]
+            v0 = _noise(load_numbers(line, x), d0, f0, n0, slope, g0 * gain)
+            v1 = _noise(load_numbers(line, x + 16), d1, f1, n1, slope, g1 * gain)
+            v2 = _noise(load_numbers(line, x + 32), d2, f2, n2, slope, g2 * gain)
+            v3 = _noise(load_numbers(line, x + 48), d3, f3, n3, slope, g3 * gain)
+            _store_strip(out, to + row * length + x, v0, v1, v2, v3)
+    if width < STRIP:
+        for row in range(rows):
+            for x in range(width):
+                rest = (np.float32(raw[row, x]) - dark[x]) * flat[x]
+                rest = rest if rest > 1 else np.float32(1.0)
+                out[to + row * length + x] = (floor[x] + slope * rest) * (gain_y[row] * gain_x[x])
+
+
+@borrower
+def _noise(raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain: Any) -> Any:
+    reading = (raw - dark) * flat
+    reading = select(reading > 1.0, reading, 1.0)
+    return (reading * slope + floor) * gain
 
 
 @borrower
@@ -254,6 +274,11 @@ def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> An
 
 
 @borrower
+def _load_strip(array: Any, at: Any) -> Any:
+    return load(array, at), load(array, at + 16), load(array, at + 32), load(array, at + 48)
+
+
+@borrower
 def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
     store(array, to, a)
     store(array, to + 16, b)
@@ -310,7 +335,7 @@ def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     and what loads wait for and what moves wait for are different parts of the processor.
     """
     weight = weights[0]
-    l0, l1, l2, l3 = load(rows, at), load(rows, at + 16), load(rows, at + 32), load(rows, at + 48)
+    l0, l1, l2, l3 = _load_strip(rows, at)
     a0, a1, a2, a3 = l0 * weight, l1 * weight, l2 * weight, l3 * weight
     for k in range(1, weights.shape[0]):
         right, weight = at + k, weights[k]

@@ -32,7 +32,7 @@ from fitting.bandpass import (
     mirror_sides,
     mirror_sides_apart,
     moved_signal_row,
-    noise_row,
+    noise_rows,
     signal_row,
 )
 from fitting.candidates import at_row, is_molecule
@@ -158,12 +158,17 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
     length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)
     filter_columns(work.signal, work.above * stride, filters.low, stride, width, rows, work.low, near, length)
     mirror_sides(work.low, near, length, rows, width, filters.low.shape[0] - 1)
-    for row in range(rows):
-        y = y0 + row
+    pitch = stride + 2 * LANES
+    shared = rows if max(law.dark.shape[0], law.flat.shape[0], law.floor.shape[0]) == 1 else 1
+    for row in range(0, rows, shared):
+        y, to = y0 + row, (ABOVE + row) * pitch + LANES
         dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
-        floor = law.floor[at_row(law.floor, y)]
-        to = (ABOVE + row) * (stride + 2 * LANES) + LANES
-        noise_row(frame[y], dark, flat, floor, law.slope, filters.gain_x, filters.gain_y[y], work.noise, to)
+        floor, gain_y = law.floor[at_row(law.floor, y)], filters.gain_y[y:]
+        noise_rows(
+            frame[y : y + shared], dark, flat, floor, law.slope, filters.gain_x, gain_y, work.noise, to, pitch
+        )
+    for row in range(rows):
+        to = (ABOVE + row) * pitch + LANES
         kind, middle = 0, row * stride
         if filters.step == 2:
             kind, middle = 1 + row % 2, (1 + row // 2) * stride

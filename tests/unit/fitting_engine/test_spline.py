@@ -176,7 +176,7 @@ def test_the_linear_model_is_nearer_to_the_spline_than_one_through_the_samples(v
     share = _asked(_linear(volume), np.ones((LANES, 13, 13)), local)[2]
 
     wanted, other = (np.stack([p.at(*place[:3], 13)[0] for place in local]) for p in (cubic, chords))
-    assert np.mean((share - wanted) ** 2) < 0.35 * np.mean((other - wanted) ** 2)
+    assert np.mean((share - wanted) ** 2) < 0.6 * np.mean((other - wanted) ** 2)
     assert abs(share.sum() / wanted.sum() - 1) < 1e-3
 
 

@@ -1,6 +1,6 @@
 r"""The band-pass of detection, R = (G₁ - G₃) * P, a band of rows at a time.
 
-Background subtracted, both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
+Both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
 a time (`fitting.lanes`). The wide Gaussian is made for every second row and column and interpolated between (`fitting.filters`); even and odd columns
 of its rows lie apart for that. What it is for, and the order in which the steps run, is in `fitting.detection`.
 """
@@ -19,13 +19,10 @@ from fitting.lanes import (
     even_lanes,
     lane_bits,
     load,
-    load_numbers,
     lower_woven,
     odd_lanes,
     one_later,
     reversed_lanes,
-    select,
-    slide_sum,
     splat,
     store,
     upper_woven,
@@ -126,78 +123,6 @@ def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
 
 
 @borrower
-def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: Any, to: Any) -> None:
-    """P = max(D - B, 0) of a row [ADU]; 0 where it is not known."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        reference = load_numbers(level, x) * per_frame if per_frame > 0 else load(dark, x)
-        store(out, to + x, _positive((load_numbers(raw, x) - reference) * load(flat, x)))
-    for x in range(full, width):
-        rest = np.float32(level[x]) * per_frame if per_frame > 0 else dark[x]
-        value = (np.float32(raw[x]) - rest) * flat[x]
-        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
-
-
-@borrower
-def moved_signal_row(
-    raw: Any, coming: Any, leaving: Any, level: Any, per_frame: Any, flat: Any, out: Any, to: Any
-) -> None:
-    """`signal_row`, once the running sum has been moved on by a frame: one way through the memory instead of two."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        total = slide_sum(level, coming, leaving, x)
-        store(out, to + x, _positive((load_numbers(raw, x) - total * per_frame) * load(flat, x)))
-    for x in range(full, width):
-        level[x] += np.int32(coming[x]) - np.int32(leaving[x])
-        value = (np.float32(raw[x]) - np.float32(level[x]) * per_frame) * flat[x]
-        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
-
-
-@borrower
-def _positive(value: Any) -> Any:
-    return select((value > 0.0) & (value < np.float32(np.inf)), value, 0.0)
-
-
-@borrower
-def noise_rows(
-    raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any, length: int
-) -> None:  # fmt: skip
-    """σ² of every pixel of rows that share a row of the camera [ADU²], raised by the noise gain at the border.
-
-    64 columns at a time, whose part of the camera's row is read once; the last 64 may overlap those before. `to`, `length`: see `filter_columns`.
-    """
-    rows, width = raw.shape
-    for left in range(0, width if width >= STRIP else 0, STRIP):
-        x = min(left, width - STRIP)
-        d0, d1, d2, d3 = _load_strip(dark, x)
-        f0, f1, f2, f3 = _load_strip(flat, x)
-        n0, n1, n2, n3 = _load_strip(floor, x)
-        g0, g1, g2, g3 = _load_strip(gain_x, x)
-        for row in range(rows):
-            line, gain = raw[row], gain_y[row]
-            v0 = _noise(load_numbers(line, x), d0, f0, n0, slope, g0 * gain)
-            v1 = _noise(load_numbers(line, x + 16), d1, f1, n1, slope, g1 * gain)
-            v2 = _noise(load_numbers(line, x + 32), d2, f2, n2, slope, g2 * gain)
-            v3 = _noise(load_numbers(line, x + 48), d3, f3, n3, slope, g3 * gain)
-            _store_strip(out, to + row * length + x, v0, v1, v2, v3)
-    if width < STRIP:
-        for row in range(rows):
-            for x in range(width):
-                rest = (np.float32(raw[row, x]) - dark[x]) * flat[x]
-                rest = rest if rest > 1 else np.float32(1.0)
-                out[to + row * length + x] = (floor[x] + slope * rest) * (gain_y[row] * gain_x[x])
-
-
-@borrower
-def _noise(raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain: Any) -> Any:
-    reading = (raw - dark) * flat
-    reading = select(reading > 1.0, reading, 1.0)
-    return (reading * slope + floor) * gain
-
-
-@borrower
 def filter_columns(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
@@ -274,12 +199,14 @@ def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> An
 
 
 @borrower
-def _load_strip(array: Any, at: Any) -> Any:
+def load_strip(array: Any, at: Any) -> Any:
+    """The 64 numbers from `at` on, as four values."""
     return load(array, at), load(array, at + 16), load(array, at + 32), load(array, at + 48)
 
 
 @borrower
-def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+def store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Write 64 numbers, four values, from `to` on."""
     store(array, to, a)
     store(array, to + 16, b)
     store(array, to + 32, c)
@@ -335,7 +262,7 @@ def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     and what loads wait for and what moves wait for are different parts of the processor.
     """
     weight = weights[0]
-    l0, l1, l2, l3 = _load_strip(rows, at)
+    l0, l1, l2, l3 = load_strip(rows, at)
     a0, a1, a2, a3 = l0 * weight, l1 * weight, l2 * weight, l3 * weight
     for k in range(1, weights.shape[0]):
         right, weight = at + k, weights[k]
@@ -353,7 +280,7 @@ def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to:
     """G₃ * P of a row, from the row that was filtered along y."""
     for x in range(0, width, STRIP):
         a0, a1, a2, a3 = filter_along_x(high, at + x, weights)
-        _store_strip(wide, to + x, a0, a1, a2, a3)
+        store_strip(wide, to + x, a0, a1, a2, a3)
 
 
 @borrower
@@ -418,7 +345,7 @@ def band_row(
         r1 = r1 - _interpolated(wide, here + 16, stride, kind)
         r2 = r2 - _interpolated(wide, here + 32, stride, kind)
         r3 = r3 - _interpolated(wide, here + 48, stride, kind)
-        _store_strip(out, to + x, r0, r1, r2, r3)
+        store_strip(out, to + x, r0, r1, r2, r3)
         bits[word + x // STRIP] = (
             _over(r0, noise, to + x, least_snr2)
             | _over(r1, noise, to + x + 16, least_snr2) << 16

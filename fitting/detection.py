@@ -7,7 +7,7 @@ means what it means in PYME, which takes connected regions of R > σ; two molecu
 At the frame's border the image is reflected. A reflected filter sums fewer independent pixels, so its noise is larger by a known
 factor; the threshold is raised by that factor, and molecules are found up to the last pixel.
 
-The filters' steps are in `fitting.bandpass`. They leave R, σ² and, for every pixel, a bit that says whether it is above the threshold. Few are, so that
+The filters' steps are in `fitting.bandpass`, what they work on in `fitting.pixel_rows`. They leave R, σ² and, for every pixel, a bit that says whether it is above the threshold. Few are, so that
 only there neighbours are compared, as R₁² σ₂² > R₂² σ₁².
 """
 
@@ -31,13 +31,11 @@ from fitting.bandpass import (
     mirror,
     mirror_sides,
     mirror_sides_apart,
-    moved_signal_row,
-    noise_rows,
-    signal_row,
 )
 from fitting.candidates import at_row, is_molecule
 from fitting.kernel import borrower
 from fitting.lanes import LANES
+from fitting.pixel_rows import moved_signal_row, noise_rows, signal_row
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 

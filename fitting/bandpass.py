@@ -1,6 +1,6 @@
 r"""The band-pass of detection, R = (G₁ - G₃) * P, a band of rows at a time.
 
-Background subtracted, both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
+Both Gaussians along y, both along x: each step takes a band of rows that stays in the processor's cache, sixteen pixels at
 a time (`fitting.lanes`). The wide Gaussian is made for every second row and column and interpolated between (`fitting.filters`); even and odd columns
 of its rows lie apart for that. What it is for, and the order in which the steps run, is in `fitting.detection`.
 """
@@ -19,12 +19,10 @@ from fitting.lanes import (
     even_lanes,
     lane_bits,
     load,
-    load_numbers,
     lower_woven,
     odd_lanes,
+    one_later,
     reversed_lanes,
-    select,
-    slide_sum,
     splat,
     store,
     upper_woven,
@@ -78,9 +76,9 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
     band = _BAND if width <= _LONG_PX else _BAND_OF_LONG_ROWS
     sparse = band // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
     return Workspace(
-        signal=_aligned((band + above + below) * stride),
+        signal=_aligned((band + above + below + 2) * stride),
         low=_aligned(band * (stride + 2 * side)),
-        high=_aligned(sparse * (stride + 4 * side)),
+        high=_aligned((sparse + 1) * (stride + 4 * side)),
         columns=_aligned(stride // 2 + 4 * LANES),
         wide=_aligned(sparse * stride),
         filtered=_aligned((band + ABOVE + 2) * (stride + 2 * LANES)),
@@ -125,58 +123,6 @@ def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
 
 
 @borrower
-def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: Any, to: Any) -> None:
-    """P = max(D - B, 0) of a row [ADU]; 0 where it is not known."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        reference = load_numbers(level, x) * per_frame if per_frame > 0 else load(dark, x)
-        store(out, to + x, _positive((load_numbers(raw, x) - reference) * load(flat, x)))
-    for x in range(full, width):
-        rest = np.float32(level[x]) * per_frame if per_frame > 0 else dark[x]
-        value = (np.float32(raw[x]) - rest) * flat[x]
-        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
-
-
-@borrower
-def moved_signal_row(
-    raw: Any, coming: Any, leaving: Any, level: Any, per_frame: Any, flat: Any, out: Any, to: Any
-) -> None:
-    """`signal_row`, once the running sum has been moved on by a frame: one way through the memory instead of two."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        total = slide_sum(level, coming, leaving, x)
-        store(out, to + x, _positive((load_numbers(raw, x) - total * per_frame) * load(flat, x)))
-    for x in range(full, width):
-        level[x] += np.int32(coming[x]) - np.int32(leaving[x])
-        value = (np.float32(raw[x]) - np.float32(level[x]) * per_frame) * flat[x]
-        out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
-
-
-@borrower
-def _positive(value: Any) -> Any:
-    return select((value > 0.0) & (value < np.float32(np.inf)), value, 0.0)
-
-
-@borrower
-def noise_row(
-    raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any
-) -> None:
-    """σ² of every pixel of a row [ADU²], raised by the noise gain at the border."""
-    width = raw.shape[0]
-    full = width // LANES * LANES
-    for x in range(0, full, LANES):
-        reading = (load_numbers(raw, x) - load(dark, x)) * load(flat, x)
-        reading = select(reading > 1.0, reading, 1.0)
-        store(out, to + x, (reading * slope + load(floor, x)) * (load(gain_x, x) * gain_y))
-    for x in range(full, width):
-        rest = (np.float32(raw[x]) - dark[x]) * flat[x]
-        rest = rest if rest > 1 else np.float32(1.0)
-        out[to + x] = (floor[x] + slope * rest) * (gain_y * gain_x[x])
-
-
-@borrower
 def filter_columns(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
@@ -192,9 +138,14 @@ def filter_columns(
         Where its first row begins, and from there to the next.
     """
     for x in range(0, width, STRIP):
-        for row in range(rows):
-            a0, a1, a2, a3 = _along_y(signal, source + row * stride + x, weights, stride)
-            _store_strip(out, to + row * length + x, a0, a1, a2, a3)
+        for row in range(0, rows, 2):
+            at, under = to + row * length + x, to + (row + 1) * length + x
+            for k in range(0, STRIP, 2 * LANES):
+                a0, a1, b0, b1 = _along_y(signal, source + row * stride + x + k, weights, stride)
+                store(out, at + k, a0)
+                store(out, at + k + LANES, a1)
+                store(out, under + k, b0)
+                store(out, under + k + LANES, b1)
 
 
 @borrower
@@ -202,33 +153,60 @@ def filter_columns_apart(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int, odd: int
 ) -> None:  # fmt: skip
     """`filter_columns` of every second row; what comes out for odd columns is written `odd` after what comes out for even ones."""
-    for x in range(0, width, STRIP):
-        for row in range(rows):
-            a0, a1, a2, a3 = _along_y(signal, source + 2 * row * stride + x, weights, stride)
+    for x in range(0, width, 2 * LANES):
+        for row in range(0, rows, 2):
             at = to + row * length + x // 2
+            a0, a1, b0, b1 = _every_second_along_y(signal, source + 2 * row * stride + x, weights, stride)
             store(out, at, even_lanes(a0, a1))
-            store(out, at + LANES, even_lanes(a2, a3))
             store(out, at + odd, odd_lanes(a0, a1))
-            store(out, at + odd + LANES, odd_lanes(a2, a3))
+            store(out, at + length, even_lanes(b0, b1))
+            store(out, at + length + odd, odd_lanes(b0, b1))
 
 
 @borrower
 def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
-    weight = weights[0]
-    a0, a1 = load(signal, at) * weight, load(signal, at + 16) * weight
-    a2, a3 = load(signal, at + 32) * weight, load(signal, at + 48) * weight
-    up, down = at, at
+    """A symmetric filter along y for 32 pixels from `at` on and those below them: what one row reads the other needs one step later."""
+    weight, below = weights[0], at + stride
+    u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
+    a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
+    up, down = at, below
     for k in range(1, weights.shape[0]):
         up, down, weight = up - stride, down + stride, weights[k]
-        a0 = a0 + (load(signal, up) + load(signal, down)) * weight
-        a1 = a1 + (load(signal, up + 16) + load(signal, down + 16)) * weight
-        a2 = a2 + (load(signal, up + 32) + load(signal, down + 32)) * weight
-        a3 = a3 + (load(signal, up + 48) + load(signal, down + 48)) * weight
-    return a0, a1, a2, a3
+        v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
+        a0, a1 = a0 + (v0 + d0) * weight, a1 + (v1 + d1) * weight
+        b0, b1 = b0 + (u0 + e0) * weight, b1 + (u1 + e1) * weight
+        u0, u1, d0, d1 = v0, v1, e0, e1
+    return a0, a1, b0, b1
 
 
 @borrower
-def _store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
+    """`_along_y` for 32 pixels from `at` on and those two rows below: what one row reads the other needs two steps later."""
+    weight, between, below = weights[0], at + stride, at + 2 * stride
+    u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
+    m0, m1 = load(signal, between), load(signal, between + 16)
+    a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
+    t0, t1, c0, c1 = m0, m1, m0, m1
+    up, down = at, below
+    for k in range(1, weights.shape[0]):
+        up, down, weight = up - stride, down + stride, weights[k]
+        v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
+        a0, a1 = a0 + (v0 + c0) * weight, a1 + (v1 + c1) * weight
+        b0, b1 = b0 + (t0 + e0) * weight, b1 + (t1 + e1) * weight
+        t0, t1, c0, c1 = u0, u1, d0, d1
+        u0, u1, d0, d1 = v0, v1, e0, e1
+    return a0, a1, b0, b1
+
+
+@borrower
+def load_strip(array: Any, at: Any) -> Any:
+    """The 64 numbers from `at` on, as four values."""
+    return load(array, at), load(array, at + 16), load(array, at + 32), load(array, at + 48)
+
+
+@borrower
+def store_strip(array: Any, to: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Write 64 numbers, four values, from `to` on."""
     store(array, to, a)
     store(array, to + 16, b)
     store(array, to + 32, c)
@@ -278,16 +256,22 @@ def _apart(left: Any, odd: int, x: int) -> Any:
 
 @borrower
 def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
-    """A symmetric filter along x for the 64 pixels from `at` on."""
+    """A symmetric filter along x for the 64 pixels from `at` on.
+
+    Numbers to the left are moved on by a lane for each weight, those to the right are loaded: a load across two cache lines counts twice,
+    and what loads wait for and what moves wait for are different parts of the processor.
+    """
     weight = weights[0]
-    a0, a1 = load(rows, at) * weight, load(rows, at + 16) * weight
-    a2, a3 = load(rows, at + 32) * weight, load(rows, at + 48) * weight
+    l0, l1, l2, l3 = load_strip(rows, at)
+    a0, a1, a2, a3 = l0 * weight, l1 * weight, l2 * weight, l3 * weight
     for k in range(1, weights.shape[0]):
-        left, right, weight = at - k, at + k, weights[k]
-        a0 = a0 + (load(rows, left) + load(rows, right)) * weight
-        a1 = a1 + (load(rows, left + 16) + load(rows, right + 16)) * weight
-        a2 = a2 + (load(rows, left + 32) + load(rows, right + 32)) * weight
-        a3 = a3 + (load(rows, left + 48) + load(rows, right + 48)) * weight
+        right, weight = at + k, weights[k]
+        l1, l2, l3 = one_later(l0, l1), one_later(l1, l2), one_later(l2, l3)
+        l0 = load(rows, at - k)
+        a0 = a0 + (l0 + load(rows, right)) * weight
+        a1 = a1 + (l1 + load(rows, right + 16)) * weight
+        a2 = a2 + (l2 + load(rows, right + 32)) * weight
+        a3 = a3 + (l3 + load(rows, right + 48)) * weight
     return a0, a1, a2, a3
 
 
@@ -296,7 +280,7 @@ def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to:
     """G₃ * P of a row, from the row that was filtered along y."""
     for x in range(0, width, STRIP):
         a0, a1, a2, a3 = filter_along_x(high, at + x, weights)
-        _store_strip(wide, to + x, a0, a1, a2, a3)
+        store_strip(wide, to + x, a0, a1, a2, a3)
 
 
 @borrower
@@ -305,8 +289,10 @@ def filter_wide_row_apart(
 ) -> None:
     """G₃ * P of a row for every second column, then for all by interpolation."""
     number = (width + 1) // 2
-    for j in range(-1, number + 2, LANES):  # one before and two after serve the interpolation
-        store(columns, LANES + j, _every_second(high, at + j, at + j + odd, weights))
+    for j in range(-1, number + 2, 2 * LANES):  # one before and two after serve the interpolation
+        first, second = _every_second(high, at + j, at + j + odd, weights)
+        store(columns, LANES + j, first)
+        store(columns, 2 * LANES + j, second)
     for j in range(0, number, LANES):
         before, here = load(columns, LANES + j - 1), load(columns, LANES + j)
         after, beyond = load(columns, LANES + j + 1), load(columns, LANES + j + 2)
@@ -318,16 +304,22 @@ def filter_wide_row_apart(
 
 @borrower
 def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
-    """A symmetric filter for sixteen even columns; even and odd columns are summed apart, so that sums need not wait for each other."""
-    of_even, of_odd = load(rows, even) * weights[0], splat(0.0)
-    for k in range(1, weights.shape[0] - 1, 2):
+    """A symmetric filter for 32 even columns, moved and loaded as in `filter_along_x`.
+
+    Even and odd columns are summed apart, so that sums need not wait for each other.
+    """
+    l0, l1, m0, m1 = load(rows, even), load(rows, even + 16), load(rows, odd), load(rows, odd + 16)
+    a0, a1, b0, b1 = l0 * weights[0], l1 * weights[0], splat(0.0), splat(0.0)
+    for k in range(1, weights.shape[0], 2):
         half = (k + 1) // 2
-        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[k]
-        of_even = of_even + (load(rows, even - half) + load(rows, even + half)) * weights[k + 1]
-    if weights.shape[0] % 2 == 0:
-        half = weights.shape[0] // 2
-        of_odd = of_odd + (load(rows, odd - half) + load(rows, odd + half - 1)) * weights[2 * half - 1]
-    return of_even + of_odd
+        right, weight = odd + half - 1, weights[k]
+        m0, m1 = load(rows, odd - half), one_later(m0, m1)
+        b0, b1 = b0 + (m0 + load(rows, right)) * weight, b1 + (m1 + load(rows, right + 16)) * weight
+        if k + 1 < weights.shape[0]:
+            right, weight = even + half, weights[k + 1]
+            l0, l1 = load(rows, even - half), one_later(l0, l1)
+            a0, a1 = a0 + (l0 + load(rows, right)) * weight, a1 + (l1 + load(rows, right + 16)) * weight
+    return a0 + b0, a1 + b1
 
 
 @borrower
@@ -353,7 +345,7 @@ def band_row(
         r1 = r1 - _interpolated(wide, here + 16, stride, kind)
         r2 = r2 - _interpolated(wide, here + 32, stride, kind)
         r3 = r3 - _interpolated(wide, here + 48, stride, kind)
-        _store_strip(out, to + x, r0, r1, r2, r3)
+        store_strip(out, to + x, r0, r1, r2, r3)
         bits[word + x // STRIP] = (
             _over(r0, noise, to + x, least_snr2)
             | _over(r1, noise, to + x + 16, least_snr2) << 16

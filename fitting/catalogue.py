@@ -239,7 +239,9 @@ FITS: tuple[Fit, ...] = (
                 "What a molecule must add to twice the logarithm of the likelihood to be accepted.", minimum=1.0, maximum=1e6,
             ),
             Setting(
-                "free_width", None, "boolean", False, "", "Fit one width of the PSF in each place; else psf_sigma_nm is taken as it is, and must be right to a few percent.",
+                "width", None, "choice", "frame", "",
+                "Width of the PSF: frame, that of the frame's lone molecules; place, one fitted in each place; given, psf_sigma_nm, which must then be right to a few percent.",
+                choices=("frame", "place", "given"),
             ),
         ),
         neighbours=True,

@@ -7,7 +7,7 @@ means what it means in PYME, which takes connected regions of R > σ; two molecu
 At the frame's border the image is reflected. A reflected filter sums fewer independent pixels, so its noise is larger by a known
 factor; the threshold is raised by that factor, and molecules are found up to the last pixel.
 
-The filters' steps are in `fitting.bandpass`. They leave R, σ² and, for every pixel, a bit that says whether it is above the threshold. Few are, so that
+The filters' steps are in `fitting.bandpass`, what they work on in `fitting.pixel_rows`. They leave R, σ² and, for every pixel, a bit that says whether it is above the threshold. Few are, so that
 only there neighbours are compared, as R₁² σ₂² > R₂² σ₁².
 """
 
@@ -31,13 +31,11 @@ from fitting.bandpass import (
     mirror,
     mirror_sides,
     mirror_sides_apart,
-    moved_signal_row,
-    noise_row,
-    signal_row,
 )
 from fitting.candidates import at_row, is_molecule
 from fitting.kernel import borrower
 from fitting.lanes import LANES
+from fitting.pixel_rows import moved_signal_row, noise_rows, signal_row
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 
@@ -158,12 +156,17 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
     length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)
     filter_columns(work.signal, work.above * stride, filters.low, stride, width, rows, work.low, near, length)
     mirror_sides(work.low, near, length, rows, width, filters.low.shape[0] - 1)
-    for row in range(rows):
-        y = y0 + row
+    pitch = stride + 2 * LANES
+    shared = rows if max(law.dark.shape[0], law.flat.shape[0], law.floor.shape[0]) == 1 else 1
+    for row in range(0, rows, shared):
+        y, to = y0 + row, (ABOVE + row) * pitch + LANES
         dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
-        floor = law.floor[at_row(law.floor, y)]
-        to = (ABOVE + row) * (stride + 2 * LANES) + LANES
-        noise_row(frame[y], dark, flat, floor, law.slope, filters.gain_x, filters.gain_y[y], work.noise, to)
+        floor, gain_y = law.floor[at_row(law.floor, y)], filters.gain_y[y:]
+        noise_rows(
+            frame[y : y + shared], dark, flat, floor, law.slope, filters.gain_x, gain_y, work.noise, to, pitch
+        )
+    for row in range(rows):
+        to = (ABOVE + row) * pitch + LANES
         kind, middle = 0, row * stride
         if filters.step == 2:
             kind, middle = 1 + row % 2, (1 + row // 2) * stride

@@ -315,6 +315,11 @@ def _shuffle(name: str, order: list[int], doc: str) -> Any:
 
 even_lanes = _shuffle("even_lanes", list(range(0, 2 * LANES, 2)), "Lanes 0, 2, 4 … of two values.")
 odd_lanes = _shuffle("odd_lanes", list(range(1, 2 * LANES, 2)), "Lanes 1, 3, 5 … of two values.")
+one_later = _shuffle(
+    "one_later",
+    [k + LANES - 1 for k in range(LANES)],
+    "The last lane of the first value, then all but the last of the second.",
+)
 lower_woven = _shuffle(
     "lower_woven",
     [k // 2 + k % 2 * LANES for k in range(LANES)],

@@ -1,8 +1,8 @@
 r"""Several molecules in one place: the fit of GaussMultifitSR.
 
 Every ROI is first fitted alone, then with the light of its neighbours known, as LatGaussFitFR does it. Where that explains all
-ROIs of a connected region (one molecule each, of the expected width, far enough from each other) nothing more is done: the free width is
-turned into the known one by what the Fisher matrix says of both,
+ROIs of a connected region (one molecule each, of the PSF's width, far enough from each other) nothing more is done: the free width is
+turned into that one by what the Fisher matrix says of both,
 :math:`\hat N_{s_0} = \hat N - (\hat s - s_0) \operatorname{cov}(N, s) / \operatorname{var}(s)`. Every other region is
 fitted as `fitting.regions` and `fitting.patches` say, with as many emitters as the likelihood asks for.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fitting.common_width import widths_of_frames
 from fitting.estimators import Estimates, estimate
 from fitting.joint_model import BACKGROUND, WIDTH, make_window
 from fitting.localisations import ResultCode
@@ -38,13 +39,13 @@ _FEW = 64
 class MultiOptions(NamedTuple):
     """What GaussMultifitSR is asked for.
 
-    most_emitters: in one window; gain: in 2 ln L that an emitter must bring; free_width: fit one width for each window instead of
-    taking the expected one.
+    most_emitters: in one window; gain: in 2 ln L that an emitter must bring; width: "frame" for that of lone molecules of the frame
+    (`fitting.common_width`), "place" for one to be fitted in each window, "given" for the expected one.
     """
 
     most_emitters: int = 30
     gain: float = 16.0
-    free_width: bool = False
+    width: str = "frame"
 
 
 class Emitters(NamedTuple):
@@ -78,7 +79,7 @@ def fit_patches(
     rois : RoiBuffer
         For maximum likelihood, in the order of `fitting.scan`: by frame, then by y to within 4 px.
     width_px : float
-        Width of the PSF [px of x].
+        Expected width of the PSF [px of x].
     aspect : float
         Pixel width over pixel height [1].
     excess : float
@@ -89,35 +90,48 @@ def fit_patches(
     fit_with_neighbours(found, rois, number, width_px, aspect, excess)
     label = np.empty(number, np.int32)
     label_regions(rois.place, number, rois.side, _SLACK, label)
-    settled = _settled(found, rois, number, label, width_px, aspect, excess)
+    good = _explained(found, rois, number, excess)
+    width, var_s = np.full(number, float(width_px)), np.zeros(number)
+    if options.width != "given":
+        widths = found.theta[:, 4].astype(np.float64), found.covariance[:, 4].astype(np.float64)
+        width, var_s = widths_of_frames(rois.place[:number, 0], *widths, good, width_px)
+    settled = _settled(found, good, rois.place[:number], label, width, aspect, excess)
+    free = options.width == "place"
+    choice = Choice(float(options.gain), float(excess), WIDTH if free else BACKGROUND, float(aspect))
     parts = [
-        _of_settled(found, rois.place[:number], settled, label, width_px, options.free_width),
-        _of_regions(alone, rois, np.flatnonzero(~settled), label, width_px, Choice(
-            float(options.gain), float(excess), WIDTH if options.free_width else BACKGROUND, float(aspect)
-        ), options.most_emitters),
-    ]  # fmt: skip
+        _of_settled(found, rois.place[:number], settled, label, width, None if free else var_s),
+        _of_regions(
+            alone, rois, np.flatnonzero(~settled), label, width_px, width, choice, options.most_emitters
+        ),
+    ]
     frame, theta, covariance, quality = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(frame, kind="stable")
     return Emitters(frame[order].astype(np.int32), theta[order], covariance[order], quality[order])
 
 
-def _settled(
-    found: Estimates,
-    rois: RoiBuffer,
-    number: int,
-    label: npt.NDArray[np.int32],
-    width_px: float,
-    aspect: float,
-    excess: float,
-) -> BoolArray:
-    """ROIs of regions in which one molecule of the expected width for each ROI explains everything."""
+def _explained(found: Estimates, rois: RoiBuffer, number: int, excess: float) -> BoolArray:
+    """ROIs whose candidate is fitted, and explained by one molecule of some width."""
     spread = math.sqrt(2 / max(rois.side**2 - PARAMETERS, 1))
     with np.errstate(invalid="ignore"):
         fits = found.quality[:, 1] <= (1 + _POOR * spread) * excess
-        narrow = found.theta[:, 4] - width_px <= _WIDE * np.sqrt(found.covariance[:, 4] * excess)
-    good = fits & narrow & (found.quality[:, 3] == ResultCode.CONVERGED) & (rois.place[:number, 3] != 0)
-    good &= ~_too_close(found, rois.place[:number], label, width_px, aspect)
-    bad = np.zeros(number, bool)
+    result: BoolArray = fits & (found.quality[:, 3] == ResultCode.CONVERGED) & (rois.place[:number, 3] != 0)
+    return result
+
+
+def _settled(
+    found: Estimates,
+    good: BoolArray,
+    place: npt.NDArray[np.int32],
+    label: npt.NDArray[np.int32],
+    width: FloatArray,
+    aspect: float,
+    excess: float,
+) -> BoolArray:
+    """ROIs of regions in which one molecule of the PSF's width for each ROI explains everything."""
+    with np.errstate(invalid="ignore"):
+        narrow = found.theta[:, 4] - width <= _WIDE * np.sqrt(found.covariance[:, 4] * excess)
+    good = good & narrow & ~_too_close(found, place, label, width, aspect)
+    bad = np.zeros(len(label), bool)
     bad[label[~good]] = True
     result: BoolArray = ~bad[label]
     return result
@@ -127,7 +141,7 @@ def _too_close(
     found: Estimates,
     place: npt.NDArray[np.int32],
     label: npt.NDArray[np.int32],
-    width_px: float,
+    width: FloatArray,
     aspect: float,
 ) -> BoolArray:
     """ROIs whose molecule has another one of the same region near, and those of regions with many ROIs."""
@@ -137,7 +151,7 @@ def _too_close(
     for step in range(1, min(_MANY, len(label))):
         one, other = order[:-step], order[step:]
         together = label[one] == label[other]
-        near = together & (np.hypot(x[one] - x[other], y[one] - y[other]) < _APART * width_px)
+        near = together & (np.hypot(x[one] - x[other], y[one] - y[other]) < _APART * width[one])
         close[one[near]] = close[other[near]] = True
     return close
 
@@ -147,20 +161,21 @@ def _of_settled(
     place: npt.NDArray[np.int32],
     settled: BoolArray,
     label: npt.NDArray[np.int32],
-    width_px: float,
-    free_width: bool,
+    width: FloatArray,
+    uncertain: FloatArray | None,
 ) -> Emitters:
-    """The molecules of regions with nothing to settle, at the width that is known."""
+    """The molecules of regions with nothing to settle, at the width of the PSF, whose variance is `uncertain`; None to leave them their own."""
     theta = found.theta[settled].astype(np.float64)
     theta[:, 0] += place[settled, 2]
     theta[:, 1] += place[settled, 1]
     var_x, var_y, var_n, _, var_s, both = found.covariance[settled].T.astype(np.float64)
-    if not free_width:
+    if uncertain is not None:
         slope = both / var_s
-        theta[:, 2] -= slope * (theta[:, 4] - width_px)
-        theta[:, 4] = width_px
-        var_n = var_n - slope * both
-        var_s, both = np.zeros_like(var_s), np.zeros_like(both)
+        theta[:, 2] -= slope * (theta[:, 4] - width[settled])
+        theta[:, 4] = width[settled]
+        common = uncertain[settled]
+        var_n = var_n - slope * both + slope**2 * common
+        var_s, both = common, slope * common
     together = np.bincount(label, minlength=len(label))[label[settled]]
     quality = np.column_stack([found.quality[settled, 1], together, found.quality[settled, 3]]).astype(
         np.float64
@@ -174,6 +189,7 @@ def _of_regions(
     members: npt.NDArray[np.intp],
     label: npt.NDArray[np.int32],
     width_px: float,
+    width: FloatArray,
     choice: Choice,
     most: int,
 ) -> Emitters:
@@ -191,7 +207,7 @@ def _of_regions(
     while True:
         found = Found(np.empty(room, np.int32), np.empty((room, COLUMNS)), np.empty((room, 3)))
         total = fit_regions(
-            first, members, rois.place, rois.data, rois.extra, start, rois.side, float(width_px), cut, choice, window, trial, found
+            first, members, rois.place, rois.data, rois.extra, start, rois.side, width, cut, choice, window, trial, found
         )  # fmt: skip
         if total <= room:
             break

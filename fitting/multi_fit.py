@@ -16,7 +16,7 @@ def fit(batch: Batch) -> Rows:
     camera = batch.camera
     found = fit_patches(
         batch.rois, batch.number, batch.width_px, batch.aspect, camera.noise_factor**2,
-        MultiOptions(options["most_emitters"], options["least_gain"], options["free_width"]),
+        MultiOptions(options["most_emitters"], options["least_gain"], options["width"]),
     )  # fmt: skip
     rows = np.zeros(len(found.frame), batch.dtype)
     rows["tIndex"] = found.frame + batch.first_frame

@@ -106,7 +106,7 @@ def _root(label: Any, i: int) -> int:
 @kernel
 def fit_regions(
     first: Any, members: Any, place: Any, data: Any, extra: Any, guess: Any, side: int,
-    width_px: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any,
+    widths: Any, cut: Any, choice: Any, window: Any, trial: Any, found: Any,
 ) -> Any:  # fmt: skip
     """Fit regions one after the other.
 
@@ -120,6 +120,8 @@ def fit_regions(
         The ROIs; see `fitting.rois.RoiBuffer`.
     guess : (n, 2) float32 array
         x and y of each ROI's molecule from its middle [px].
+    widths : (n,) float64 array
+        Width of the PSF at each ROI [px].
 
     Returns
     -------
@@ -130,7 +132,7 @@ def fit_regions(
     for r in range(len(first) - 1):
         chosen = members[first[r] : first[r + 1]]
         y0, x0, height, width = _box(place, chosen, side)
-        region = _make_region(height, width, len(chosen), cut, width_px)
+        region = _make_region(height, width, len(chosen), cut, widths[chosen[0]])
         _paste(place, data, extra, chosen, side, y0, x0, region)
         start(place, guess, chosen, y0, x0, choice.aspect, region)
         before = total

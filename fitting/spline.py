@@ -6,9 +6,13 @@ With cardinal B-splines :math:`\beta`, coefficients :math:`c` and everything cou
 
     p(u, v, w) = \sum_{klm} c_{klm}\, \beta(w - k)\, \beta(v - l)\, \beta(u - m),
 
-which passes through every sample [1]_. Cubic splines have two continuous derivatives; degree one is trilinear interpolation. Four
-coefficients count along each axis (two of them for degree one), and because the pitch of the volume is that of the pixels, their weights are
-the same for all pixels of a ROI.
+which passes through every sample [1]_. Cubic splines have two continuous derivatives. Four
+coefficients count along each axis, and because the pitch of the volume is that of the pixels, their weights are the same for all pixels of a ROI.
+
+Degree one is trilinear, but not through the samples: between two of them a chord lies on one side of a bell, which makes the PSF wider and z wrong. Its
+coefficients are those for which it comes nearest to the cubic spline, in the mean square over the volume: with inner products of B-splines, which are
+B-splines of higher degree [1]_, along each axis :math:`c = (\beta^3)^{-1} \beta^5 c_{cubic}`. Its own slope jumps at every sample, between
+whose two values scoring would go to and fro; its derivative is taken to be its difference over one sample around the place, which is continuous.
 
 Beyond its edges the PSF is 0 along x and y, to where the spline falls smoothly. Along z it ends: the first and last plane are where
 the second derivative is 0 (a mirror there, the usual choice, would make the slope 0, and a fit blind to z).
@@ -25,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_banded
-from scipy.ndimage import spline_filter1d
+from scipy.ndimage import correlate1d, spline_filter1d
 
 from fitting.calibrated import MeasuredPsf
 from fitting.errors import InvalidSettings
@@ -44,6 +48,7 @@ PAD_Y = _RING + 1
 """Rows before the first sample, of which the outermost is 0; as many behind the last."""
 PAD_X = _RING + WINDOW
 """Columns likewise, of which a whole window is 0."""
+_BETA_5 = np.array([1, 26, 66, 26, 1]) / 120  # a B-spline of degree 5 at -2 … 2
 _NOTHING = 1e-12  # of the largest coefficient; products of smaller ones are denormal numbers, on which processors are slow
 _PITCH_TOLERANCE = 0.02
 _SCAN_NM = 150.0  # about half a depth of focus
@@ -163,13 +168,27 @@ def _normalised(measured: MeasuredPsf) -> list[FloatArray]:
 def _coefficients(channel: FloatArray, degree: int) -> FloatArray:
     ring = ((0, 0), (_RING, _RING), (_RING, _RING))
     padded = np.pad(channel, ring)
-    if degree == 3:
-        for axis in (1, 2):
-            padded = spline_filter1d(padded, 3, axis=axis, mode="mirror")
-        padded = _filter_z(padded)
+    for axis in (1, 2):
+        padded = spline_filter1d(padded, 3, axis=axis, mode="mirror")
+    padded = _filter_z(padded)
+    if degree == 1:
+        padded = _nearest_linear(padded)
     ends = 2 * padded[:1] - padded[1:2], 2 * padded[-1:] - padded[-2:-1]
     along_z = np.concatenate([ends[0], padded, ends[1], np.zeros_like(ends[1])])
     return np.pad(along_z, ((0, 0), (PAD_Y - _RING,) * 2, (PAD_X - _RING,) * 2))
+
+
+def _nearest_linear(cubic: FloatArray) -> FloatArray:
+    """Samples of the trilinear function that is nearest to a cubic spline with these coefficients."""
+    result = cubic
+    for axis in (1, 2):
+        seen = correlate1d(result, _BETA_5, axis=axis, mode="mirror")
+        result = spline_filter1d(seen, 3, axis=axis, mode="mirror")
+    # along z a spline goes on straight, where its second derivative is 0
+    beyond = min(_RING, len(result) - 1)
+    longer = np.pad(result, ((beyond, beyond), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
+    nearest = _filter_z(correlate1d(longer, _BETA_5, axis=0, mode="nearest"))
+    return nearest[beyond : len(nearest) - beyond]
 
 
 def _filter_z(volume: FloatArray) -> FloatArray:

@@ -128,7 +128,9 @@ def _put_taps(f: Any, degree: int, work: Any, to: int) -> None:
     """Weights of the four coefficients around a place `f` behind the second of them, 0 ≤ f ≤ 1, and their derivatives by it."""
     e = 1.0 - f
     w0, w1, w2, w3 = splat(0.0), e, f, splat(0.0)
-    s0, s1, s2, s3 = splat(0.0), splat(-1.0), splat(1.0), splat(0.0)
+    # for degree one, the difference over a sample around the place
+    s0, s1 = at_least(0.5 - f, 0.0) * -1.0, at_least(f * -2.0, f - 1.5)
+    s2, s3 = at_least(e * -2.0, e - 1.5) * -1.0, at_least(f - 0.5, 0.0)
     if degree == 3:
         w0, w3 = e * e * e * (1.0 / 6.0), f * f * f * (1.0 / 6.0)
         w1, w2 = (f * 0.5 - 1.0) * f * f + 2.0 / 3.0, (e * 0.5 - 1.0) * e * e + 2.0 / 3.0

@@ -60,7 +60,9 @@ def test_two_molecules_two_pixels_apart_are_two(film: Film, film_metadata: dict[
     places = groups([(-1.0, 0.0), (1.0, 0.0)], 20, rng)
     number = places.shape[0] * places.shape[1]
 
-    rows = analyse(film(places, SIZE, rng), SEVERAL, film_metadata).rows
+    # a frame with nothing but pairs says nothing of the width
+    known = {**SEVERAL, "options": {"width": "given"}}
+    rows = analyse(film(places, SIZE, rng), known, film_metadata).rows
     single = analyse(film(places, SIZE, rng), SINGLE, film_metadata).rows
 
     scored = score(columns_of(rows), truth_of(places), radius_nm=150)
@@ -114,4 +116,25 @@ def test_dense_frames_gain_and_sparse_ones_do_not_lose(
     )
 
     assert several.jaccard >= single.jaccard + gain
+    assert several.accuracy.rmse_nm < single.accuracy.rmse_nm
+
+
+@pytest.mark.parametrize("wrong", [0.75, 1.25])
+@pytest.mark.parametrize(("per_um2", "frames", "gain"), [(0.1, 24, 0.0), (2.0, 10, 0.2), (5.0, 4, 0.3)])
+def test_a_wrong_width_neither_splits_molecules_nor_unites_them(
+    wrong: float, per_um2: float, frames: int, gain: float, film: Film, film_metadata: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(round(10 * per_um2))
+    size = 64 if per_um2 > 1 else 128
+    places = rng.uniform(4, size - 5, (frames, round(per_um2 * ((size - 8) / 10) ** 2), 2))
+    frames_ = film(places, size, rng)
+    width = {"psf_sigma_nm": 130.0 * wrong, "roi_half_size": 3}
+
+    several, single = (
+        score(columns_of(analyse(frames_, {**kind, **width}, film_metadata).rows), truth_of(places))
+        for kind in (SEVERAL, SINGLE)
+    )
+
+    assert several.jaccard >= single.jaccard + gain
+    assert several.precision >= (0.94 if per_um2 > 1 else 0.98)
     assert several.accuracy.rmse_nm < single.accuracy.rmse_nm

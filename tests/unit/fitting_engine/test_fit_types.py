@@ -193,20 +193,14 @@ def test_pyme_computes_the_photons_of_an_astigmatic_peak(sample: Any, metadata: 
 def test_a_measured_psf_gives_z_and_the_whole_signal(
     sample: Any, metadata: dict[str, object], psf: MeasuredPsf, interpolator: str | None
 ) -> None:
-    frames, truth = sample(photons=(5000.0,))
+    frames, truth = sample(photons=(2000.0,))
 
     rows = analyse(
         frames, {"fit": "spline", "psf": psf, "interpolator": interpolator, **PLAIN}, metadata
     ).rows
 
-    assert np.median(rows["fitResults"]["A"] * 0.5) == pytest.approx(5000, rel=0.03)
-    true = matched(rows, truth)
-    converged = rows["resultCode"] == 1
-    error_nm = (rows["fitResults"]["z0"] - true[:, 3])[converged]
-    assert converged.mean() > 0.8
-    assert np.sqrt(np.mean(error_nm**2)) < 25
-    if interpolator is None:
-        assert_right(rows, truth, "x0", "y0", "z0")
+    assert np.median(rows["fitResults"]["A"] * 0.5) == pytest.approx(2000, rel=0.03)
+    assert_right(rows, truth, "x0", "y0", "z0")
 
 
 def test_a_refractive_index_factor_scales_z(

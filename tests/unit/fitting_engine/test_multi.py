@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import erf
 
 from fitting import analyse, fits
+from fitting.common_width import widths_of_frames
 from fitting.errors import InvalidSettings
 from fitting.estimators import estimate
 from fitting.lanes import LANES
@@ -96,7 +97,7 @@ def test_a_lone_molecule_is_the_single_fit_turned_to_the_known_width(spot: Spot)
     image = rng.poisson(image_of(spot, [(12.3, 11.8, 1000.0)])).astype(float)
     buffer = cut_out(image, [(0, 12, 12)])
 
-    found = fitted(image, [(0, 12, 12)])
+    found = fitted(image, [(0, 12, 12)], width="given")
 
     alone = estimate("mle", buffer.data, buffer.extra, 1, SIDE, SIGMA).theta[0]
     assert len(found.frame) == 1
@@ -144,11 +145,38 @@ def test_a_free_width_is_shared_and_found(spot: Spot) -> None:
     truth = [(10.8, 12.0, 20_000.0), (13.4, 12.3, 20_000.0)]
     image = image_of(spot, truth, sigma=1.45)
 
-    found = fitted(image, [(0, 12, 12)], free_width=True)
+    found = fitted(image, [(0, 12, 12)], width="place")
 
     assert_found(found, truth)
     assert found.theta[:, 4] == pytest.approx(1.45, rel=0.005)
     assert (found.covariance[:, 3] > 0).all()
+
+
+def test_the_width_of_a_frame_is_that_of_its_lone_molecules(spot: Spot) -> None:
+    lone = [(12.0 + 14 * i, 12.0, 20_000.0) for i in range(4)]
+    pair = [(25.0, 36.0, 20_000.0), (27.2, 36.0, 20_000.0)]
+    image = image_of(spot, lone + pair, side=68, sigma=1.5)
+    places = [*[(0, 12, 12 + 14 * i) for i in range(4)], (0, 36, 26)]
+
+    found = fitted(image, places)
+
+    assert_found(found, lone + pair, tolerance=0.02)
+    assert found.theta[:, 4] == pytest.approx(1.5, rel=0.003)
+    assert len(fitted(image, places, width="given").frame) > 6
+
+
+def test_what_a_frame_says_of_the_width_is_weighed_against_what_is_expected() -> None:
+    frame = np.repeat(np.array([0, 2, 3], np.int32), [5, 1, 2])
+    width = np.array([1.5, 1.5, 1.52, 4.0, 0.2, 1.6, 9.0, np.nan])
+    variance = np.array([1e-6, 1e-6, 1e-6, 1e-6, 1e-6, 0.25**2 * 2 / math.pi, np.nan, np.nan])
+    alone = np.array([True, True, True, True, False, True, True, False])
+
+    common, uncertain = widths_of_frames(frame, width, variance, alone, 1.0)
+
+    assert common[:5] == pytest.approx(1.51, abs=1e-3)
+    assert common[5] == pytest.approx(1.3)  # both count the same
+    assert (common[6:] == 1.0).all()
+    assert np.sqrt(uncertain[[0, 5, 6]]) == pytest.approx([0.000627, 0.25 / math.sqrt(2), 0.25], rel=0.01)
 
 
 def test_pixels_need_not_be_square() -> None:
@@ -191,7 +219,7 @@ def test_a_region_larger_than_a_window_is_fitted_as_a_whole(spot: Spot) -> None:
     places = [(0, round(y), round(x)) for x, y, _ in truth]
     places = sorted(place for k, place in enumerate(places) if k % 3)  # one in three has no candidate
 
-    found = fitted(image_of(spot, truth, side=42), places)
+    found = fitted(image_of(spot, truth, side=42), places, width="given")
 
     assert_found(found, truth, tolerance=0.03)
     assert (found.quality[:, 2] == 1).all()
@@ -334,7 +362,7 @@ def test_an_em_gain_makes_errors_larger_and_splits_nothing(spot: Spot, metadata:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("most_emitters", 0), ("least_gain", -1.0), ("free_width", "perhaps"), ("emitters", 3)],
+    [("most_emitters", 0), ("least_gain", -1.0), ("width", "perhaps"), ("emitters", 3)],
 )
 def test_an_option_that_makes_no_sense_is_named(
     name: str, value: object, metadata: dict[str, object]

@@ -145,22 +145,55 @@ def _locals(side: int) -> Array:
     return local.astype(np.float32).astype(float)
 
 
-@pytest.mark.parametrize("interpolator", ["cubic", "linear"])
 @pytest.mark.parametrize("side", [7, 13, 14, 29])
-def test_the_model_is_the_spline_through_the_samples(interpolator: str, side: int) -> None:
+def test_the_model_is_the_spline_through_the_samples(side: int) -> None:
     volume = _double_helix() + 0.02 * RNG.random((PLANES, WIDTH, WIDTH))
-    plain = Plain(volume, {"cubic": 3, "linear": 1}[interpolator])
+    plain = Plain(volume)
     local = _locals(side)
 
-    share = _asked(
-        spline_psf(_measured(volume), pixel_nm=PIXEL_NM, interpolator=interpolator),
-        np.ones((LANES, side, side)),
-        local,
-    )[2]
+    share = _asked(spline_psf(_measured(volume), pixel_nm=PIXEL_NM), np.ones((LANES, side, side)), local)[2]
 
     for found, (x, y, z, _, _) in zip(share, local, strict=True):
         # the ring of coefficients beyond the edge ends at 4e-4 of what stands at the edge, here 0.02 of the peak
         assert abs(found - plain.at(x, y, z, side)[0]).max() < 1e-5 * plain.volume.max()
+
+
+def _linear(volume: Array) -> SplinePsf:
+    return spline_psf(_measured(volume), pixel_nm=PIXEL_NM, interpolator="linear")
+
+
+def _near_the_middle() -> Array:
+    place = RNG.uniform((-0.5, -0.5, -500), (0.5, 0.5, 500), (LANES, 3))
+    local: Array = np.column_stack([place, np.full(LANES, 900.0), np.full(LANES, 7.0)]).astype(np.float32)
+    return local.astype(float)
+
+
+@pytest.mark.parametrize("volume", [_astigmatic(), _double_helix()], ids=["astigmatic", "double helix"])
+def test_the_linear_model_is_nearer_to_the_spline_than_one_through_the_samples(volume: Array) -> None:
+    cubic, chords = Plain(volume), Plain(volume, 1)
+    local = _near_the_middle()
+
+    share = _asked(_linear(volume), np.ones((LANES, 13, 13)), local)[2]
+
+    wanted, other = (np.stack([p.at(*place[:3], 13)[0] for place in local]) for p in (cubic, chords))
+    assert np.mean((share - wanted) ** 2) < 0.6 * np.mean((other - wanted) ** 2)
+    assert abs(share.sum() / wanted.sum() - 1) < 1e-3
+
+
+def test_slopes_of_the_linear_model_are_differences_over_a_sample() -> None:
+    psf, ones = _linear(_double_helix()), np.ones((LANES, 13, 13))
+    local = _near_the_middle()
+    images = RNG.poisson(30.0, ones.shape).astype(float)
+
+    gradient, fisher, share = _asked(psf, images, local)
+
+    mu = 900 * share + 7
+    for k, sample in enumerate((1.0, 1.0, STEP_NM)):
+        ahead, behind = (_asked(psf, ones, local + side * np.eye(5)[k] * sample / 2)[2] for side in (1, -1))
+        slope = (ahead - behind) / sample
+        size = np.sqrt((slope**2 / mu).sum(axis=(1, 2)))
+        assert (abs(np.sqrt(fisher[:, k, k]) / size - 1) < 1e-3).all()
+        assert (abs(gradient[:, k] - (slope * (images / mu - 1)).sum(axis=(1, 2))) < 5e-3 * size).all()
 
 
 def test_between_planes_away_from_the_ends_it_is_scipys_map_coordinates() -> None:
@@ -221,12 +254,14 @@ def test_the_focus_plane_of_each_channel_sums_to_one() -> None:
 @pytest.mark.parametrize("interpolator", ["cubic", "linear"])
 @pytest.mark.parametrize("volume", [_astigmatic(), _double_helix()], ids=["astigmatic", "double helix"])
 def test_a_molecule_without_noise_is_recovered_wherever_it_is(volume: Array, interpolator: str) -> None:
-    plain = Plain(volume, {"cubic": 3, "linear": 1}[interpolator])
     psf = spline_psf(_measured(volume), pixel_nm=PIXEL_NM, interpolator=interpolator)
+    number = 3 * LANES
     truth = np.column_stack(
-        [*RNG.uniform(-0.6, 0.6, (2, 41)), np.linspace(-500, 500, 41), np.full(41, 2000.0), np.full(41, 5.0)]
-    )
-    images = np.stack([n * plain.at(x, y, z, 13)[0] + b for x, y, z, n, b in truth])
+        [*RNG.uniform(-0.6, 0.6, (2, number)), np.linspace(-500, 500, number), np.full(number, 2000.0), np.full(number, 5.0)]
+    ).astype(np.float32)  # fmt: skip
+    ones = np.ones((LANES, 13, 13))
+    share = np.concatenate([_asked(psf, ones, places.astype(float))[2] for places in np.split(truth, 3)])
+    images = 2000 * share + 5
 
     found = _fit(psf, images)
 

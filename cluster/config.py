@@ -100,6 +100,7 @@ class DataServerSettings(Settings):
     port: int | None = None
     lan: bool = False
     insecure: bool = False
+    read_only: bool = False
     scheduler: str | None = None
     token: str | None = Field(default=None, repr=False)
 

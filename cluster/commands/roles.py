@@ -130,6 +130,9 @@ def dataserver(
             help="The cluster's owner token, on another machine than the scheduler's.",
         ),
     ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Take no frames and files from acquisitions.")
+    ] = False,
 ) -> None:
     """Run a data server alone.
 
@@ -151,6 +154,7 @@ def dataserver(
         port=port,
         lan=lan,
         insecure=insecure,
+        read_only=read_only,
         scheduler=url,
         token=token or surroundings.own_token(runtime.name if runtime else chosen),
     )

@@ -100,21 +100,29 @@ def decode_frames(body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYT
     ChecksumMismatch
         If the bytes changed on the way.
     """
+    return decode_frames_as_sent(body, limit_bytes=limit_bytes)[0]
+
+
+def decode_frames_as_sent(
+    body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES
+) -> tuple[FrameRange, bytes | None]:
+    """Read a range of frames, and return with it the same frames as blosc packed them, if it did; raises as `decode_frames`."""
     header, payload = _split(_FRAMES_MAGIC, body)
     shape, dtype = _checked_shape(header, limit_bytes)
     _check_crc(header, payload)
     missing = tuple(_integers(header, "missing"))
     start = _integer(header, "start")
     raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = payload
+    raw, compressed = payload, None
     if header["codec"] == "blosc-lz4" and raw_bytes:
-        raw = memoryview(_decompress(payload, raw_bytes))
+        compressed = bytes(payload)
+        raw = memoryview(_decompress(compressed, raw_bytes))
     elif header["codec"] not in CODECS:
         raise Invalid(f"codec {header['codec']!r} is unknown", field="codec")
     if raw.nbytes != raw_bytes:
         raise Invalid("the frames are not as long as their header says", field="bytes")
     frames = np.frombuffer(raw, dtype=dtype).reshape(shape)
-    return FrameRange(start=start, frames=frames, missing=missing)
+    return FrameRange(start=start, frames=frames, missing=missing), compressed
 
 
 def encode_result(result: TaskResult) -> bytes:
@@ -235,14 +243,14 @@ def _check_crc(header: Mapping[str, Any], payload: memoryview) -> None:
         raise ChecksumMismatch("the bytes that arrived are not the bytes that were sent")
 
 
-def _decompress(payload: memoryview, raw_bytes: int) -> bytes:
-    if payload.nbytes < 16:
+def _decompress(payload: bytes, raw_bytes: int) -> bytes:
+    if len(payload) < 16:
         raise Invalid("the compressed frames are too short", field="codec")
     promised = struct.unpack_from("<I", payload, 4)[0]
     if promised != raw_bytes:
         raise Invalid("the compressed frames do not unpack to what their header says", field="codec")
     try:
-        raw: bytes = blosc.decompress(bytes(payload))
+        raw: bytes = blosc.decompress(payload)
     except (RuntimeError, ValueError) as error:
         raise Invalid("the compressed frames cannot be unpacked", field="codec") from error
     return raw

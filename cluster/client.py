@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -19,14 +20,14 @@ import httpx
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cluster.addresses import Place, candidates
 from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
 from cluster.backoff import Attempts, Backoff, Pace, persist_now
 from cluster.calibration_client import API as _API
 from cluster.calibration_client import POLL_S as _POLL_S
 from cluster.calibration_client import CalibrationCalls, listed
 from cluster.config import Places
-from cluster.errors import ClusterError, Conflict, Internal, NotAllowed, NotFound, TransientError, Unavailable
+from cluster.data_link import data_link
+from cluster.errors import Conflict, Internal, NotAllowed, NotFound, TransientError, Unavailable
 from cluster.events import parsed_events
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
@@ -46,6 +47,7 @@ from cluster.protocol import (
     SeriesListing,
     Worker,
 )
+from cluster.series_writer import SeriesWriter, split_options
 from cluster.transport import BlockingLink, Reply, normalised_url, series_route
 
 T = TypeVar("T")
@@ -289,6 +291,17 @@ class Client(CalibrationCalls):
         )
         return decode_frames(reply.content)
 
+    def series_writer(
+        self, path: str, *, height: int, width: int, dtype: str = "uint16", **others: Any
+    ) -> SeriesWriter:
+        """Return a writer that makes a series of the frames it is given; to be used by `with`.
+
+        `others` are the further fields of `cluster.protocol.NewSeries` (metadata, frames, lossy …) and options of
+        `cluster.series_writer.SeriesWriter` (queue_bytes, when_full …).
+        """
+        new, options = split_options({"height": height, "width": width, "dtype": dtype, **others})
+        return SeriesWriter(partial(data_link, self._link, transport=self._transport), path, new, **options)
+
     # --- how it is done ---
 
     def _again(self, method: str, path: str, body: Message | None = None, **options: Any) -> Reply:
@@ -329,16 +342,7 @@ class Client(CalibrationCalls):
 
     def _data_link(self) -> BlockingLink:
         if self._data is None:
-            identity = self.identity()
-            place = Place("", identity.cluster_id, identity.machine, self.url)
-            for candidate in candidates(identity.dataservers, place):
-                link = BlockingLink(candidate.url, None, transport=self._transport, timeout_s=10.0)
-                if _is_of_cluster(link, identity.cluster_id):
-                    link.token = self._link.token
-                    self._data = link
-                    return link
-                link.close()
-            raise Unavailable("no data server of this cluster can be reached from here")
+            self._data = data_link(self._link, transport=self._transport)
         return self._data
 
 
@@ -360,14 +364,6 @@ def _located(
 
 def _job_route(job_id: str, tail: str = "") -> str:
     return f"/jobs/{quote(job_id, safe='')}{tail}"
-
-
-def _is_of_cluster(link: BlockingLink, cluster_id: str) -> bool:
-    try:
-        identity = link.request("GET", f"{_API}/identity").message(Identity)
-    except ClusterError:
-        return False
-    return identity.role == "dataserver" and identity.cluster_id == cluster_id
 
 
 def _job(reply: Reply) -> Job:

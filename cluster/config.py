@@ -104,6 +104,7 @@ class DataServerSettings(Settings):
     insecure: bool = False
     host_names: tuple[str, ...] = ()  # that it answers to beside its own
     advertise: tuple[str, ...] = ()  # where workers reach it, if not at its own addresses
+    read_only: bool = False
     scheduler: str | None = None
     token: str | None = Field(default=None, repr=False)
 

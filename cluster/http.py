@@ -56,6 +56,9 @@ class Gate:
     insecure: bool = False
     body_limit_bytes: int = 1 << 20
     body_limits: Mapping[str, int] = field(default_factory=dict)  # by path suffix
+    reads_itself: Callable[[str, str], bool] = lambda _method, _path: (
+        False
+    )  # a route that reads, and limits, its body
 
     def role(self, request: Request) -> Role:
         """Return the role of the request's bearer token; raises `Unauthorised`."""
@@ -173,7 +176,11 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+        if (
+            scope["type"] != "http"
+            or scope["method"] in {"GET", "HEAD"}
+            or self._gate.reads_itself(scope["method"], scope["path"])
+        ):
             await self._app(scope, receive, send)
             return
         limit = self._gate.limit_bytes(scope["path"])

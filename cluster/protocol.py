@@ -153,6 +153,53 @@ class SeriesEvent(Message):
     time: float
 
 
+class NoiseStep(Message):
+    """Values rounded to steps that are small beside the noise, so that frames take less room; not undone.
+
+    The noise of a value v is sqrt(adu_per_e * (v - offset_adu) + read_noise_adu²); with an EM gain `adu_per_e` is twice
+    the gain. A step is `step_sigma` of it.
+    """
+
+    adu_per_e: float = Field(gt=0, allow_inf_nan=False)
+    offset_adu: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    read_noise_adu: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    step_sigma: float = Field(default=0.5, gt=0, le=2)
+
+
+class NewSeries(Message):
+    """A series to be acquired: `frames` is how many are expected, `chunk_frames` how many lie in one file; null: as suits."""
+
+    height: int = Field(ge=1, le=65535)
+    width: int = Field(ge=1, le=65535)
+    dtype: Literal["uint8", "uint16", "float32"] = "uint16"
+    frames: Frame | None = None
+    metadata: dict[str, Any] = Field(default={}, max_length=4096)
+    chunk_frames: int | None = Field(default=None, ge=1, le=65536)
+    lossy: NoiseStep | Literal[False] = False
+
+
+class Appended(Message):
+    """Frames [start, stop) are on the disk: `new` of them by this append, the others were there already, the same."""
+
+    start: Frame
+    stop: Frame
+    new: int
+
+
+class Completion(Message):
+    """No more frames come; `frames` is how many there should be, null: as many as are there."""
+
+    frames: Frame | None = None
+
+
+class UploadedFile(Message):
+    """A file that was put under the roots."""
+
+    path: Text
+    bytes: int
+    sha256: Text
+
+
 class CalibrationFile(Message):
     """What a small calibration file under the roots holds: a shift field, a list of them, or width curves.
 

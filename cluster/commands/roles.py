@@ -147,6 +147,9 @@ def dataserver(
             help="The cluster's owner token, on another machine than the scheduler's.",
         ),
     ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Take no frames and files from acquisitions.")
+    ] = False,
 ) -> None:
     """Run a data server alone.
 
@@ -170,6 +173,7 @@ def dataserver(
         insecure=insecure,
         host_names=tuple(host_name or ()),
         advertise=tuple(advertise or ()),
+        read_only=read_only,
         scheduler=url,
         token=token or surroundings.own_token(runtime.name if runtime else chosen),
     )

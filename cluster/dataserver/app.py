@@ -14,8 +14,11 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from cluster.arrays import FrameRange, encode_frames
 from cluster.dataserver.budget import ByteBudget
 from cluster.dataserver.calibrations import Calibrations
+from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.responses import FramesResponse, frame_png
 from cluster.dataserver.store import SeriesStore
+from cluster.dataserver.writing import Writing, reads_itself
+from cluster.dataserver.writing import router as writing_routes
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
 from cluster.protocol import (
@@ -56,8 +59,11 @@ def create_app(
     identity: Callable[[], Identity],
     *,
     reading: Reading | None = None,
+    acquisitions: Acquisitions | None = None,
 ) -> FastAPI:
     """Build the application around a store and calibrations that already exist; calibrations end with it.
+
+    Without `acquisitions` nothing can be written.
 
     There are no `/docs` here: this server speaks to workers; the scheduler documents the public interface.
     """
@@ -74,12 +80,14 @@ def create_app(
     app.state.calibrations = calibrations
     app.state.identity = identity
     install(app, gate, role="dataserver")
-    for router in (_public, _placing, _router, _making):
-        app.include_router(router)
+    app.state.writing = Writing(acquisitions or Acquisitions((), allowed=False))
+    gate.reads_itself = reads_itself
+    for router in (_public, _placing, writing_routes, _router, _making):
+        app.include_router(router, dependencies=[Depends(has_joined)] if router is writing_routes else [])
     return app
 
 
-def _has_joined(request: Request) -> None:
+def has_joined(request: Request) -> None:
     """A data server that has not registered yet recognises no token: that is for later, not forbidden."""
     gate: Gate = request.app.state.gate
     if not gate.verifiers and not gate.insecure:
@@ -105,10 +113,10 @@ Fingerprint = Annotated[str | None, Query(max_length=1024)]
 
 _public = APIRouter(prefix="/api/v1")
 _router = APIRouter(
-    prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("viewer", "worker"))]
+    prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require("viewer", "worker"))]
 )
-_placing = APIRouter(prefix="/api/v1", dependencies=[Depends(_has_joined), Depends(require("worker"))])
-_making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(_has_joined)])
+_placing = APIRouter(prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require("worker"))])
+_making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(has_joined)])
 _LOOK: Final = Depends(require("viewer", "submitter"))
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from cluster.errors import Invalid, NotFound
 
 _MAX_LENGTH: Final = 1024
+_FOLDER_SUFFIXES: Final = frozenset({".zarr"})
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f\\<>"|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|:|$)", re.IGNORECASE)
@@ -59,6 +60,11 @@ def _segment_fault(segment: str) -> str | None:
     return None
 
 
+def _may_be_series(folder: Path) -> bool:
+    """Whether a folder has the name of a series that is one."""
+    return folder.suffix.lower() in _FOLDER_SUFFIXES and folder.is_dir()
+
+
 class Roots:
     """The folders that are served. The first that has a name wins."""
 
@@ -82,7 +88,7 @@ class Roots:
         segments = checked_segments(path)
         if segments:
             for root, candidate in self._candidates_with_root(segments):
-                if candidate.is_file():
+                if candidate.is_file() or (what == "series" and _may_be_series(candidate)):
                     return root, candidate
         roots = [str(folder) for folder in self._folders]
         raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path, roots=roots)

@@ -16,6 +16,7 @@ from typing import Final
 from cluster.config import DataServerSettings, Places
 from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
+from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.registration import Registration, wait_or_stop
 from cluster.dataserver.store import SeriesStore
 from cluster.discovery import own_addresses
@@ -66,7 +67,10 @@ class _DataServer:
         )
         records = places.state / "dataservers" / self.id(port) / "calibrations"
         self.calibrations = Calibrations(settings.roots, self.store, records=records)
-        self.app = create_app(self.store, self.calibrations, self.gate, self.identity)
+        acquisitions = Acquisitions(settings.roots, allowed=not settings.read_only)
+        self.app = create_app(
+            self.store, self.calibrations, self.gate, self.identity, acquisitions=acquisitions
+        )
 
     def identity(self) -> Identity:
         """Return what anyone may know of this server."""

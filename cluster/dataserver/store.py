@@ -14,7 +14,7 @@ from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.dataserver.readers.interface import Frames, LiesInFiles, SeriesShape
-from cluster.dataserver.readers.registry import is_series_name, open_series
+from cluster.dataserver.readers.registry import is_series_folder, is_series_name, open_series
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from cluster.protocol import (
@@ -177,7 +177,7 @@ def _facts(path: str, series: OpenSeries, metadata: dict[str, MetadataValue]) ->
             "missing": shape.missing,
             "complete": shape.complete,
             "fingerprint": series.fingerprint,
-            "bytes": series.stamp.bytes,
+            "bytes": series.stamp.bytes if shape.stored_bytes is None else shape.stored_bytes,
             "format": shape.format,
             "metadata": metadata,
             "events": shape.events,
@@ -228,15 +228,16 @@ def _entry(item: os.DirEntry[str], root: Path, under: str) -> SeriesEntry | None
         checked_segments(path)
         if item.name.startswith(".") or (item.is_symlink() and not _stays_within(item, root)):
             return None
-        if item.is_dir():
+        if item.is_dir() and not is_series_folder(Path(item.path)):
             hidden = item.name == _RESULTS_FOLDER and not _holds_series(item)
             return None if hidden else SeriesEntry(path=path, kind="folder")
-        if not is_series_name(item.name):
+        if item.is_file() and not is_series_name(item.name):
             return None
         found = item.stat()
     except (OSError, Invalid):
         return None
-    return SeriesEntry(path=path, kind="series", bytes=found.st_size, modified=found.st_mtime)
+    size = None if item.is_dir() else found.st_size
+    return SeriesEntry(path=path, kind="series", bytes=size, modified=found.st_mtime)
 
 
 def _holds_series(folder: os.DirEntry[str]) -> bool:

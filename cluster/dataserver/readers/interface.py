@@ -35,6 +35,7 @@ class SeriesShape:
     events: int = 0
     complete: bool = True
     identity: str | None = None
+    stored_bytes: int | None = None  # of a series that is a folder
 
     @property
     def frame_bytes(self) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from cluster.dataserver.live.layout import is_acquired
+from cluster.dataserver.readers.acquired import open_acquired
 from cluster.dataserver.readers.dax import open_dax
 from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.pyme_h5 import PymeH5
@@ -61,7 +63,14 @@ def is_series_name(name: str) -> bool:
     return not name.startswith(".") and suffix in OPENERS and suffix != ".hdf5"
 
 
+def is_series_folder(path: Path) -> bool:
+    """Return whether a folder is a series, and not one that holds some."""
+    return is_acquired(path)
+
+
 def _opener(path: Path) -> Opener:
+    if is_series_folder(path):
+        return open_acquired
     with path.open("rb") as file:
         beginning = file.read(8)
     if not beginning:

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.protocol import NewSeries
+
 Array = np.ndarray[Any, Any]
 Writer = Callable[[Path, Array], Path]
 FRAMES, HEIGHT, WIDTH = 13, 24, 36
@@ -171,6 +174,17 @@ def _h5_pieces(folder: Path, stack: Array) -> Path:
     return _h5(folder, stack, chunks=(2, 16, 8), compression="gzip", maxshape=(None, *stack.shape[:0:-1]))
 
 
+def _acquired(folder: Path, stack: Array) -> Path:
+    """Whole chunks, and pieces of the last one."""
+    acquisitions = Acquisitions([folder], reserve_bytes=0)
+    size = {"height": stack.shape[1], "width": stack.shape[2], "dtype": stack.dtype.name}
+    acquisitions.create("series.zarr", NewSeries(chunk_frames=4, **size))
+    series = acquisitions.series("series.zarr")
+    series.append(0, stack)
+    series.complete(len(stack))
+    return series.folder
+
+
 FORMATS = [
     Format("tiff", _tiff),
     Format("bigtiff", lambda folder, stack: _tiff(folder, stack, bigtiff=True)),
@@ -196,6 +210,7 @@ FORMATS = [
     Format("pyme h5 contiguous", _h5),
     Format("pyme h5 deep chunks", _h5_deep_chunks),
     Format("pyme h5 in pieces", _h5_pieces),
+    Format("acquired", _acquired),
 ]
 
 

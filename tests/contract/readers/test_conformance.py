@@ -107,6 +107,8 @@ def test_a_file_cut_short_gives_its_whole_frames_and_names_the_rest(
 ) -> None:
     written = frames_of()
     path = kind.write(tmp_path, written)
+    if path.is_dir():
+        pytest.skip("a folder is not cut short; its chunks are lost one by one")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
 
@@ -152,7 +154,7 @@ def test_the_first_file_is_the_one_that_was_opened_and_all_exist(
     files = opened(path).files
 
     assert files[0] == path
-    assert all(file.is_file() for file in files)
+    assert all(file.exists() for file in files)
 
 
 def test_a_closed_series_lets_go_of_its_files(kind: Any, frames_of: Any, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_closed_series_lets_go_of_its_files(kind: Any, frames_of: Any, tmp_pat
 
     reader.close()
 
-    for file in reader.files:
+    for file in reversed(reader.files):  # a folder after what lies in it
         file.rename(file.with_name(f"moved {file.name}"))
 
 

@@ -7,7 +7,7 @@ then by where it leads: what resolves to outside its root is not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -65,8 +65,10 @@ class Roots:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
-    def file(self, path: str, what: str = "series") -> Path:
-        """Return the file of this name; `what` it should be is for the message.
+    def file(
+        self, path: str, what: str = "series", *, accepts: Callable[[Path], bool] = Path.is_file
+    ) -> Path:
+        """Return the file of this name, or the folder if `accepts` takes it; `what` it should be is for the message.
 
         Raises
         ------
@@ -75,14 +77,16 @@ class Roots:
         NotFound
             If no root has it.
         """
-        return self.located(path, what)[1]
+        return self.located(path, what, accepts=accepts)[1]
 
-    def located(self, path: str, what: str = "series") -> tuple[Path, Path]:
+    def located(
+        self, path: str, what: str = "series", *, accepts: Callable[[Path], bool] = Path.is_file
+    ) -> tuple[Path, Path]:
         """Return the root that has a file of this name, and the file; raises as `file` does."""
         segments = checked_segments(path)
         if segments:
             for root, candidate in self._candidates_with_root(segments):
-                if candidate.is_file():
+                if accepts(candidate):
                     return root, candidate
         raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path)
 

@@ -42,6 +42,8 @@ def fingerprint(files: Sequence[Path]) -> str:
     for file in files:
         _, size, modified_ns = _stamp_one(file)
         digest.update(f"{size} {modified_ns} ".encode())
+        if file.is_dir():
+            continue  # a folder changes when files in it come or go
         with file.open("rb") as opened:
             digest.update(opened.read(_SAMPLE_BYTES))
             opened.seek(max(0, size - _SAMPLE_BYTES))

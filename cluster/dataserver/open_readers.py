@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.dataserver.readers.interface import SeriesReader
+from cluster.dataserver.readers.registry import file_on_disk
 from cluster.fingerprint import Stamp, fingerprint, stamp
 
 Clock = Callable[[], float]
@@ -88,7 +89,7 @@ class OpenReaders:
         return series
 
     def _open_now(self, file: Path) -> OpenSeries:
-        before = stamp([file])  # taken first: a change while it is opened shows at the next use
+        before = stamp([file_on_disk(file)])  # taken first: a change while it is opened shows at the next use
         reader = self._opener(file)
         try:
             known = Stamp((*before.files, *stamp(reader.files[1:]).files))

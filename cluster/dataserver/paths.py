@@ -7,14 +7,13 @@ then by where it leads: what resolves to outside its root is not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from cluster.errors import Invalid, NotFound
 
 _MAX_LENGTH: Final = 1024
-_FOLDER_SUFFIXES: Final = frozenset({".zarr"})
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f\\<>"|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|:|$)", re.IGNORECASE)
@@ -60,19 +59,16 @@ def _segment_fault(segment: str) -> str | None:
     return None
 
 
-def _may_be_series(folder: Path) -> bool:
-    """Whether a folder has the name of a series that is one."""
-    return folder.suffix.lower() in _FOLDER_SUFFIXES and folder.is_dir()
-
-
 class Roots:
     """The folders that are served. The first that has a name wins."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
-    def file(self, path: str, what: str = "series") -> Path:
-        """Return the file of this name; `what` it should be is for the message.
+    def file(
+        self, path: str, what: str = "series", *, accepts: Callable[[Path], bool] = Path.is_file
+    ) -> Path:
+        """Return the file of this name, or the folder if `accepts` takes it; `what` it should be is for the message.
 
         Raises
         ------
@@ -81,14 +77,16 @@ class Roots:
         NotFound
             If no root has it.
         """
-        return self.located(path, what)[1]
+        return self.located(path, what, accepts=accepts)[1]
 
-    def located(self, path: str, what: str = "series") -> tuple[Path, Path]:
+    def located(
+        self, path: str, what: str = "series", *, accepts: Callable[[Path], bool] = Path.is_file
+    ) -> tuple[Path, Path]:
         """Return the root that has a file of this name, and the file; raises as `file` does."""
         segments = checked_segments(path)
         if segments:
             for root, candidate in self._candidates_with_root(segments):
-                if candidate.is_file() or (what == "series" and _may_be_series(candidate)):
+                if accepts(candidate):
                     return root, candidate
         roots = [str(folder) for folder in self._folders]
         raise NotFound(f"there is no {what} {path!r} under {self._said()}", path=path, roots=roots)

@@ -14,7 +14,13 @@ from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.dataserver.readers.interface import Frames, LiesInFiles, SeriesShape
-from cluster.dataserver.readers.registry import is_series_folder, is_series_name, open_series
+from cluster.dataserver.readers.registry import (
+    file_on_disk,
+    is_series_folder,
+    is_series_name,
+    is_series_path,
+    open_series,
+)
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from cluster.protocol import (
@@ -64,10 +70,13 @@ class SeriesStore:
         Invalid, NotFound
             If there is no such series, or it or a sidecar cannot be read.
         """
-        file = self._roots.file(path)
+        file = self._file(path)
         with self._readers.using(file) as series:
-            metadata = series.reader.shape.metadata | read_sidecars(file)
+            metadata = series.reader.shape.metadata | read_sidecars(file_on_disk(file)) | read_sidecars(file)
             return _facts(path, series, metadata)
+
+    def _file(self, path: str) -> Path:
+        return self._roots.file(path, accepts=is_series_path)
 
     def extent(self, path: str, start: int, stop: int | None) -> tuple[int, int, int]:
         """Return (start, stop, bytes) of a range of frames as it will be read, having checked it.
@@ -79,7 +88,7 @@ class SeriesStore:
         TooLarge
             If the range is over `MAX_REQUEST_BYTES`; says the largest range.
         """
-        with self._readers.using(self._roots.file(path)) as series:
+        with self._readers.using(self._file(path)) as series:
             shape = series.reader.shape
         stop = shape.frames if stop is None else stop
         _check_range(path, shape, start, stop)
@@ -95,7 +104,7 @@ class SeriesStore:
         Invalid, NotFound, TooLarge
             As `extent` does.
         """
-        with self._readers.using(self._roots.file(path)) as series:
+        with self._readers.using(self._file(path)) as series:
             _check_range(path, series.reader.shape, start, stop)
             _check_pinned(path, series, pinned)
             frames, unreadable = _read(path, series, start, stop)
@@ -114,7 +123,7 @@ class SeriesStore:
         Conflict
             As `frames` does.
         """
-        with self._readers.using(self._roots.file(path)) as series:
+        with self._readers.using(self._file(path)) as series:
             _check_pinned(path, series, pinned)
             reader = series.reader
             placed = isinstance(reader, LiesInFiles) and reader.shape.complete
@@ -130,7 +139,7 @@ class SeriesStore:
 
     def events(self, path: str) -> list[SeriesEvent]:
         """Return the acquisition's events."""
-        with self._readers.using(self._roots.file(path)) as series:
+        with self._readers.using(self._file(path)) as series:
             return series.reader.events()
 
     def calibration(self, path: str) -> CalibrationFile:
@@ -228,16 +237,17 @@ def _entry(item: os.DirEntry[str], root: Path, under: str) -> SeriesEntry | None
         checked_segments(path)
         if item.name.startswith(".") or (item.is_symlink() and not _stays_within(item, root)):
             return None
-        if item.is_dir() and not is_series_folder(Path(item.path)):
+        if item.is_dir() and is_series_folder(Path(item.path)):
+            return SeriesEntry(path=path, kind="series", modified=item.stat().st_mtime)
+        if item.is_dir():
             hidden = item.name == _RESULTS_FOLDER and not _holds_series(item)
             return None if hidden else SeriesEntry(path=path, kind="folder")
-        if item.is_file() and not is_series_name(item.name):
+        if not is_series_name(item.name):
             return None
         found = item.stat()
     except (OSError, Invalid):
         return None
-    size = None if item.is_dir() else found.st_size
-    return SeriesEntry(path=path, kind="series", bytes=size, modified=found.st_mtime)
+    return SeriesEntry(path=path, kind="series", bytes=found.st_size, modified=found.st_mtime)
 
 
 def _holds_series(folder: os.DirEntry[str]) -> bool:

@@ -104,7 +104,7 @@ class Acquisitions:
             If it was not acquired through a data server.
         """
         self.check_allowed()
-        folder = self._roots.file(path)
+        folder = self._roots.file(path, accepts=Path.exists)
         if not is_acquired(folder):
             raise Invalid(
                 f"{path} was not acquired through a data server, which adds nothing to it", field="path"

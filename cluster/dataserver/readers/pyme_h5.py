@@ -23,18 +23,18 @@ from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
 from cluster.pyme_metadata import read_tree
 
-_LOCK: Final = threading.RLock()
+LOCK: Final = threading.RLock()
 _MAX_EVENTS: Final = 1_000_000
 _MAX_CHUNK_BYTES: Final = 256 << 20
 _CACHE_BYTES: Final = 16 << 20
 _MAX_FRAMES: Final = 1 << 31
-_FAULTS: Final = (
+HDF5_FAULTS: Final = (
     OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
 )  # fmt: skip
 
 
 class PymeH5:
-    """An open PYME spool file.
+    """An open PYME spool file, or an HDF5 file with `dataset`, an array of frames as they are shown.
 
     Raises
     ------
@@ -42,16 +42,17 @@ class PymeH5:
         If it is no HDF5 file, holds no `ImageData` of frames, or reaches outside itself.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dataset: str | None = None) -> None:
         self._path = path
-        with _LOCK:
-            self._file, self._padded = _open(path)
+        self._turned = dataset is None  # PYME's are (frame, x, y)
+        with LOCK:
+            self._file, self._padded = open_file(path)
             try:
-                self._images = _images(self._file, path.name)
+                self._images = _images(self._file, dataset or "ImageData", path.name)
                 self._unpack = hdf5_chunks.whole_frame_unpacker(self._images)
-                self._events = _events(self._file, torn=self._padded is not None)
+                self._events = read_events(self._file, torn=self._padded is not None)
                 self._describe()
-            except _FAULTS as error:
+            except HDF5_FAULTS as error:
                 self.close()
                 raise Invalid(f"{path.name} is damaged: {error}") from error
             except BaseException:
@@ -59,20 +60,20 @@ class PymeH5:
                 raise
 
     def _describe(self) -> None:
-        frames, width, height = self._images.shape
+        frames, width, height = self._images.shape if self._turned else np.take(self._images.shape, (0, 2, 1))
         self._present = np.ones(frames, bool)
         if self._padded is not None:
             self._present = hdf5_chunks.present_frames(self._images, self._path.stat().st_size)
         if not self._present.any():
             raise Invalid(f"{self._path.name} is cut short before its first whole frame")
         self._shape = SeriesShape(
-            format="pyme-h5",
-            height=height,
-            width=width,
+            format="pyme-h5" if self._turned else "hdf5",
+            height=int(height),
+            width=int(width),
             dtype=served_dtype(self._images.dtype, self._path.name),
-            frames=frames,
+            frames=int(frames),
             missing=as_ranges(np.flatnonzero(~self._present).tolist()),
-            metadata=values_from("file", _metadata(self._file, torn=self._padded is not None)),
+            metadata=values_from("file", read_metadata(self._file, torn=self._padded is not None)),
             events=len(self._events),
         )
 
@@ -97,7 +98,9 @@ class PymeH5:
             if pixels is None:
                 missing.extend(slab)
             else:
-                frames[slab.start - start : slab.stop - start] = pixels.transpose(0, 2, 1)
+                frames[slab.start - start : slab.stop - start] = (
+                    pixels.transpose(0, 2, 1) if self._turned else pixels
+                )
         served = to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name)
         return served, tuple(missing)
 
@@ -107,12 +110,12 @@ class PymeH5:
             return None
         try:
             if self._unpack is None:
-                with _LOCK:
+                with LOCK:
                     return np.asarray(self._images[slab.start : slab.stop])
-            with _LOCK:
+            with LOCK:
                 stored = hdf5_chunks.read_stored(self._images, first)
             return None if stored is None else self._unpack(stored)[slab.start - first : slab.stop - first]
-        except (zlib.error, *_FAULTS):
+        except (zlib.error, *HDF5_FAULTS):
             return None
 
     def events(self) -> list[SeriesEvent]:
@@ -121,14 +124,14 @@ class PymeH5:
 
     def close(self) -> None:
         """Let go of the file."""
-        with _LOCK:
+        with LOCK:
             self._file.close()
             if self._padded is not None:
                 self._padded.close()
 
 
-def _open(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
-    """Open without locking: the program that writes the file must not notice."""
+def open_file(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
+    """Open without locking: the program that writes the file must not notice. Close the file, then what it reads from."""
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES), None
     except OSError as error:
@@ -137,20 +140,18 @@ def _open(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
             raise Invalid(f"{path.name} is not an HDF5 file that can be read") from error
     try:
         return torn_hdf5.open_torn(path, promised)
-    except _FAULTS as error:
+    except HDF5_FAULTS as error:
         raise Invalid(f"{path.name} is cut short, and nothing of it can be read") from error
 
 
-def _images(file: h5py.File, name: str) -> h5py.Dataset:
-    if "ImageData" not in file:
-        has = "frames compressed by PZF, which are not read yet" if "PZFImageData" in file else "no ImageData"
-        raise Invalid(f"{name} holds {has}; PYME's uncompressed or gzip spool files can be opened")
-    _refuse_links(file, "ImageData", name)
-    images = file["ImageData"]
+def _images(file: h5py.File, key: str, name: str) -> h5py.Dataset:
+    refuse_links(file, key, name)
+    images = file[key]
     if not isinstance(images, h5py.Dataset) or images.ndim != 3 or images.size == 0:
-        raise Invalid(f"{name}: ImageData holds no frames; it must be an array of frame, x, y")
+        order = "frame, x, y" if key == "ImageData" else "frame, y, x"
+        raise Invalid(f"{name}: {key} holds no frames; it must be an array of {order}")
     if max(images.shape) >= _MAX_FRAMES:
-        raise Invalid(f"{name}: ImageData claims the shape {images.shape}")
+        raise Invalid(f"{name}: {key} claims the shape {images.shape}")
     if images.external or images.is_virtual:
         raise Invalid(f"{name} keeps its frames in other files; that is not followed")
     if images.chunks and math.prod(images.chunks) * images.dtype.itemsize > _MAX_CHUNK_BYTES:
@@ -161,32 +162,40 @@ def _images(file: h5py.File, name: str) -> h5py.Dataset:
     return images
 
 
-def _refuse_links(file: h5py.File, key: str, name: str) -> None:
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-        raise Invalid(f"{name} links {key} to elsewhere; links are not followed")
+def refuse_links(file: h5py.File, key: str, name: str) -> None:
+    """Refuse a key that is, or lies below, a link to elsewhere; raises `Invalid`, also if there is no such key."""
+    group: Any = file
+    for part in key.split("/"):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        if link is None:
+            raise Invalid(f"{name} holds no {key}")
+        if not isinstance(link, h5py.HardLink):
+            raise Invalid(f"{name} links {key} to elsewhere; links are not followed")
+        group = group[part]
 
 
-def _metadata(file: h5py.File, *, torn: bool) -> dict[str, Any]:
-    """A torn file may have lost its metadata; what is needed is then asked for by name."""
+def read_metadata(file: h5py.File, *, torn: bool) -> dict[str, Any]:
+    """Return PYME's metadata. A torn file may have lost its metadata; what is needed is then asked for by name."""
     try:
         if "MetaData" not in file:
             return {}
-        _refuse_links(file, "MetaData", _name(file))
+        refuse_links(file, "MetaData", _name(file))
         return read_tree(file["MetaData"])
-    except _FAULTS:
+    except HDF5_FAULTS:
         if torn:
             return {}
         raise
 
 
-def _events(file: h5py.File, *, torn: bool) -> list[SeriesEvent]:
+def read_events(file: h5py.File, *, torn: bool) -> list[SeriesEvent]:
+    """Return the acquisition's events; of a torn file those that are left."""
     try:
         if "Events" not in file:
             return []
-        _refuse_links(file, "Events", _name(file))
+        refuse_links(file, "Events", _name(file))
         table = file["Events"][:_MAX_EVENTS]
         return [_event(row) for row in table]
-    except _FAULTS:
+    except HDF5_FAULTS:
         if torn:
             return []
         raise

@@ -31,7 +31,7 @@ from cluster.dataserver.readers.tiff_pages import TiffPages
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
 
-_FAULTS: Final = (
+TIFF_FAULTS: Final = (
     tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError,
     ZeroDivisionError, NotImplementedError, struct.error, MemoryError,
 )  # fmt: skip
@@ -72,7 +72,7 @@ def _damage_named(name: str) -> Iterator[None]:
     """Say which file it was in which tifffile came upon nonsense."""
     try:
         yield
-    except _FAULTS as error:
+    except TIFF_FAULTS as error:
         reason = str(error) or type(error).__name__
         raise Invalid(f"{name} is not a TIFF file that can be read: {reason[:300]}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.protocol import NewSeries
 
 Array = np.ndarray[Any, Any]
@@ -21,13 +24,20 @@ Writer = Callable[[Path, Array], Path]
 FRAMES, HEIGHT, WIDTH = 13, 24, 36
 
 
+def cut_short(path: Path, kept: float) -> None:
+    """A full disk, a copy that broke off."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+
+
 @dataclass(frozen=True)
 class Format:
-    """How to write one format, and which pixel types it can hold."""
+    """How to write one format, which pixel types it can hold, and how it loses frames."""
 
     name: str
     write: Writer
     dtypes: tuple[str, ...] = ("uint16", "uint8", "float32")
+    cut: Callable[[Path, float], None] | None = cut_short  # None: refused when cut short
 
 
 def _tiff(folder: Path, stack: Array, **options: Any) -> Path:
@@ -185,6 +195,148 @@ def _acquired(folder: Path, stack: Array) -> Path:
     return series.folder
 
 
+def pzf(frame: Array, *, coded: bool, number: int = 0) -> bytes:
+    """One PZF frame as PYME writes it: x first; Huffman coded by a tree of eight levels, or raw."""
+    across = np.ascontiguousarray(frame.T)
+    kind = ["uint8", "uint16", "float32"].index(across.dtype.name)
+    header = struct.pack(
+        "<2sBBBBcxqIIIIQffI12x",
+        *(b"BD", 3, kind, int(coded), 0, b"C", 0, number, *across.shape, 1, 0, 0.0, 1.0, 64),
+    )
+    return header + (huffman(across.tobytes()) if coded else across.tobytes())
+
+
+def huffman(data: bytes) -> bytes:
+    """A Huffman stream of these bytes; the more of a byte there are, the shorter its code."""
+    values, counts = np.unique(np.frombuffer(data, np.uint8), return_counts=True)
+    trees: list[tuple[int, Any]] = sorted(zip(counts.tolist(), values.tolist(), strict=True))
+    while len(trees) > 1:
+        (a, left), (b, right), *rest = trees
+        trees = sorted([*rest, (a + b, (left, right))], key=lambda tree: tree[0])
+    codes: dict[int, str] = {}
+
+    def described(tree: Any, code: str) -> str:
+        if isinstance(tree, int):
+            codes[tree] = code or "0"
+            return f"1{tree:08b}"
+        return "0" + described(tree[0], code + "0") + described(tree[1], code + "1")
+
+    bits = described(trees[0][1], "") + "".join(codes[byte] for byte in data)
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+def _pcs(folder: Path, stack: Array, *, coded: bool) -> Path:
+    series = folder / "series.pcs"
+    series.mkdir()
+    (series / "metadata.json").write_text('{"Camera.ADOffset": 100.0}', encoding="utf-8")
+    for number, frame in enumerate(stack):
+        (series / f"frame{number:05d}.pzf").write_bytes(pzf(frame, coded=coded, number=number))
+    (series / "events.json").write_text('[["StartAq", "0", 1.5]]', encoding="utf-8")
+    return series
+
+
+def _h5_pzf(folder: Path, stack: Array) -> Path:
+    """Rows in the order in which frames came, each noted in the index."""
+    path = folder / "series.h5"
+    order = [*range(1, len(stack), 2), *range(0, len(stack), 2)]
+    with h5py.File(path, "w") as file:
+        table = np.array([(n, row) for row, n in enumerate(order)], [("FrameNum", "i4"), ("Position", "i4")])
+        file["PZFImageIndex"] = table
+        rows = file.create_dataset("PZFImageData", (len(stack),), h5py.vlen_dtype(np.uint8))
+        for row, number in enumerate(order):
+            rows[row] = np.frombuffer(pzf(stack[number], coded=True, number=number), np.uint8)
+    return path
+
+
+def _hdf5_dataset(folder: Path, stack: Array, *, named: bool) -> Path:
+    path = folder / "series.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/images", data=stack, chunks=(1, *stack.shape[1:]))
+        if named:
+            file["entry/others"] = np.zeros((2, 3, 4), np.uint16)
+    return path.with_name("series.h5!entry!images") if named else path
+
+
+def _cut_named(path: Path, kept: float) -> None:
+    cut_short(path.with_name("series.h5"), kept)
+
+
+def _npy(folder: Path, stack: Array, order: str = "<") -> Path:
+    path = folder / "series.npy"
+    np.save(path, stack.astype(stack.dtype.newbyteorder(order)))  # type: ignore[arg-type]
+    return path
+
+
+def spe(folder: Path, stack: Array) -> Path:
+    path, header = folder / "series.spe", bytearray(4100)
+    kind = {"float32": 0, "uint16": 3, "uint8": 6}[stack.dtype.name]
+    for at, code, value in (
+        (10, "f", 0.02), (42, "H", stack.shape[2]), (108, "h", kind), (656, "H", stack.shape[1]),
+        (1446, "i", len(stack)), (1510, "h", 1),
+    ):  # fmt: skip
+        struct.pack_into(f"<{code}", header, at, value)
+    path.write_bytes(bytes(header) + stack.tobytes())
+    return path
+
+
+def _zarr(folder: Path, stack: Array, **options: Any) -> Path:
+    path = folder / "series.zarr"
+    chunks = options.pop("chunks", (1, *stack.shape[1:]))
+    array = zarr.create_array(path, shape=stack.shape, chunks=chunks, dtype=stack.dtype, **options)
+    array[:] = stack
+    return path
+
+
+def _ome_zarr(folder: Path, stack: Array) -> Path:
+    path = folder / "series.ome.zarr"
+    scales = [{"datasets": [{"path": "0"}], "axes": [{"name": axis} for axis in "tczyx"]}]
+    group = zarr.open_group(path, mode="w", attributes={"ome": {"version": "0.5", "multiscales": scales}})
+    shape = (len(stack), 1, 1, *stack.shape[1:])
+    group.create_array("0", shape=shape, chunks=(1, *shape[1:]), dtype=stack.dtype)[:] = stack.reshape(shape)
+    return path
+
+
+def lose_files(path: Path, kept: float) -> None:
+    """Files of the middle are gone."""
+    files = [
+        file
+        for file in path.rglob("*")
+        if file.is_file() and file.suffix != ".json" and not file.name.startswith(".z")
+    ]
+    files.sort(key=lambda file: (len(str(file)), str(file)))
+    lost = max(1, int((1 - kept) * len(files)))
+    for file in files[1 : 1 + lost]:
+        file.unlink()
+
+
+def _separate_tiffs(folder: Path, stack: Array) -> Path:
+    """Numbers that sort otherwise as text, and do not begin at 0."""
+    series = folder / "series"
+    series.mkdir()
+    for number, frame in enumerate(stack):
+        tifffile.imwrite(series / f"img_{number + 5}_Default_000.tif", frame, photometric="minisblack")
+    return series
+
+
+def _ndtiff(folder: Path, stack: Array) -> Path:
+    """By its description: pixels in the file, and an index of where."""
+    series, entries, pixels = folder / "series", b"", b"II*\0" + bytes(12)
+    series.mkdir()
+    for number, frame in enumerate(stack):
+        axes, name = json.dumps({"time": number, "channel": "a"}).encode(), b"series_NDTiffStack.tif"
+        entries += struct.pack("<I", len(axes)) + axes + struct.pack("<I", len(name)) + name
+        kind = {"uint8": 0, "uint16": 1}[frame.dtype.name]
+        entries += struct.pack("<8I", len(pixels), frame.shape[1], frame.shape[0], kind, 0, 0, 0, 0)
+        pixels += frame.tobytes() + b"metadata"
+    (series / INDEX).write_bytes(entries)
+    (series / "series_NDTiffStack.tif").write_bytes(pixels)
+    return series
+
+
+def _cut_ndtiff(path: Path, kept: float) -> None:
+    cut_short(path / "series_NDTiffStack.tif", kept)
+
+
 FORMATS = [
     Format("tiff", _tiff),
     Format("bigtiff", lambda folder, stack: _tiff(folder, stack, bigtiff=True)),
@@ -210,7 +362,26 @@ FORMATS = [
     Format("pyme h5 contiguous", _h5),
     Format("pyme h5 deep chunks", _h5_deep_chunks),
     Format("pyme h5 in pieces", _h5_pieces),
-    Format("acquired", _acquired),
+    Format("acquired", _acquired, cut=lose_files),
+    Format("pyme h5 of pzf", _h5_pzf, cut=None),
+    Format("pcs", lambda folder, stack: _pcs(folder, stack, coded=False), cut=lose_files),
+    Format("pcs huffman", lambda folder, stack: _pcs(folder, stack, coded=True), cut=lose_files),
+    Format("hdf5 with one array", lambda folder, stack: _hdf5_dataset(folder, stack, named=False)),
+    Format("hdf5 by path", lambda folder, stack: _hdf5_dataset(folder, stack, named=True), cut=_cut_named),
+    Format("npy", _npy),
+    Format("npy big-endian", lambda folder, stack: _npy(folder, stack, ">")),
+    Format("spe", spe),
+    Format("zarr", _zarr, cut=lose_files),
+    Format("zarr 2", lambda folder, stack: _zarr(folder, stack, zarr_format=2), cut=lose_files),
+    Format("zarr in pieces", lambda folder, stack: _zarr(folder, stack, chunks=(2, 16, 20)), cut=lose_files),
+    Format(
+        "zarr in shards",
+        lambda folder, stack: _zarr(folder, stack, shards=(4, *stack.shape[1:])),
+        cut=lose_files,
+    ),
+    Format("ome-zarr", _ome_zarr, cut=lose_files),
+    Format("tiff sequence", _separate_tiffs, cut=lose_files),
+    Format("ndtiff", _ndtiff, ("uint16", "uint8"), cut=_cut_ndtiff),
 ]
 
 

@@ -296,7 +296,7 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 def test_a_file_of_no_known_format_is_refused_with_the_formats_there_are(tmp_path: Path) -> None:
     (tmp_path / "notes.doc").write_bytes(b"0123456789")
 
-    with pytest.raises(Invalid, match=r"\.dax, \.h5"):
+    with pytest.raises(Invalid, match=r"\.dax, \.dcimg, \.h5"):
         open_series(tmp_path / "notes.doc")
 
 
@@ -317,6 +317,8 @@ def test_a_tiff_of_another_suffix_is_known_by_its_beginning(tmp_path: Path) -> N
         ("a.h5", True),
         ("a.h5r", False),
         ("a.hdf5", False),
+        ("a.npy", False),
+        ("a.spe", True),
         (".a.tif", False),
     ],
 )

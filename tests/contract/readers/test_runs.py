@@ -62,10 +62,11 @@ def test_frames_that_were_cut_off_are_in_no_run(
 ) -> None:
     written = frames_of()
     path = kind.write(tmp_path, written)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
+    if kind.cut is not None:  # one that is refused when it is cut short lies in no files anyway
+        kind.cut(path, kept)
     reader = open_series(path)
     runs = reader.runs() if isinstance(reader, LiesInFiles) else None
+    assert kind.cut is not None or runs is None
     absent = {n for start, stop in reader.shape.missing for n in range(start, stop)}
     named = {run.frame + n for run in runs or () for n in range(run.count)}
     frames = reader.shape.frames

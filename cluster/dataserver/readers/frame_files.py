@@ -1,0 +1,99 @@
+"""A series of one file a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cluster.dataserver.readers.interface import Frames, SeriesShape
+from cluster.dataserver.readers.numbered import NumberedFiles
+from cluster.dataserver.readers.pixels import to_served
+from cluster.errors import Invalid
+from cluster.protocol import SeriesEvent
+
+MAX_FILE_BYTES: Final = 512 << 20
+Decode = Callable[[bytes], Frames]
+
+
+class FrameFiles:
+    """An open series of one file a frame; no file stays open.
+
+    `decode` gives a frame's pixels in the file's type and raises `ValueError` for one that is damaged.
+    """
+
+    def __init__(
+        self,
+        series: Path,
+        numbered: NumberedFiles,
+        shape: SeriesShape,
+        decode: Decode,
+        *,
+        companions: Sequence[Path] = (),
+        events: Sequence[SeriesEvent] = (),
+    ) -> None:
+        self._numbered = numbered
+        self._shape = shape
+        self._decode = decode
+        self._files = (series, *companions, *numbered.watched())
+        self._events = list(events)
+
+    @property
+    def shape(self) -> SeriesShape:
+        """Return what the series is."""
+        return self._shape
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Return the folder, which changes when files come or go, what describes it, and some of the frames."""
+        return self._files
+
+    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+        """Return frames [start, stop) and the numbers of those that could not be read."""
+        shape = self._shape
+        frames = np.zeros((stop - start, shape.height, shape.width), shape.dtype)
+        missing: list[int] = []
+        for frame in range(start, stop):
+            pixels = self._read_one(frame)
+            if pixels is None:
+                missing.append(frame)
+            else:
+                frames[frame - start] = pixels
+        return frames, tuple(missing)
+
+    def _read_one(self, frame: int) -> Frames | None:
+        path = self._numbered.path(frame)
+        if path is None:
+            return None
+        try:
+            pixels = self._decode(read_frame_file(path))
+        except (ValueError, FileNotFoundError):
+            return None
+        if pixels.shape != (self._shape.height, self._shape.width):
+            raise Invalid(
+                f"frame {frame} ({path.name}) is {pixels.shape[0]} × {pixels.shape[1]} px, "
+                f"the series {self._shape.height} × {self._shape.width} px: a series has frames of one kind",
+                frame=frame,
+            )
+        if pixels.dtype.itemsize > self._shape.dtype.itemsize and self._shape.dtype.kind == "u":
+            raise Invalid(f"frame {frame} ({path.name}) holds {pixels.dtype}, the series {self._shape.dtype}")
+        served: Frames = to_served(pixels[None], self._shape.dtype, first_frame=frame, name=path.name)[0]
+        return served
+
+    def events(self) -> list[SeriesEvent]:
+        """Return the acquisition's events."""
+        return self._events
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def read_frame_file(path: Path) -> bytes:
+    """Return the bytes of a file of one frame; raises `ValueError` if it is too large to be one."""
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"{path.name} is too large to be one frame")
+    return data

@@ -1,0 +1,92 @@
+"""HDF5 files: PYME's own layouts, or any array of frames in the file, which `FILE!GROUP!DATASET` names.
+
+A part of a file is named with `!`, since a `/` would make the file a folder: `cell.h5!entry!images`. Without it the
+file's only array of three dimensions is the series.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import h5py
+
+from cluster.dataserver.readers.interface import SeriesReader
+from cluster.dataserver.readers.pyme_h5 import HDF5_FAULTS, LOCK, PymeH5, open_file
+from cluster.dataserver.readers.pyme_h5_pzf import PymePzfH5
+from cluster.errors import Invalid
+
+PART: Final = "!"
+SUFFIXES: Final = (".h5", ".hdf5")
+_MAX_OBJECTS: Final = 10_000
+
+
+def split_part(path: Path) -> tuple[Path, str]:
+    """Return the file, and the dataset in it that the path names ("" if none)."""
+    for suffix in SUFFIXES:
+        at = path.name.lower().find(suffix + PART)
+        if at >= 0:
+            cut = at + len(suffix)
+            return path.with_name(path.name[:cut]), path.name[cut + 1 :].replace(PART, "/")
+    return path, ""
+
+
+def open_hdf5(path: Path) -> SeriesReader:
+    """Open an HDF5 file, or one array of it.
+
+    Raises
+    ------
+    Invalid
+        If it holds no frames, or several arrays that could be: names them.
+    """
+    file, dataset = split_part(path)
+    if dataset:
+        return PymeH5(file, dataset)
+    keys, candidates = _look(file)
+    if "ImageData" in keys:
+        return PymeH5(file)
+    if "PZFImageData" in keys:
+        return PymePzfH5(file)
+    if len(candidates) == 1:
+        return PymeH5(file, candidates[0])
+    if candidates:
+        names = ", ".join(f"{file.name}{PART}{key.replace('/', PART)}" for key in candidates[:5])
+        raise Invalid(f"{file.name} holds {len(candidates)} arrays of frames; ask for one of them: {names}")
+    raise Invalid(
+        f"{file.name} holds no ImageData, no PZFImageData and no other array of frames (frame, y, x)"
+    )
+
+
+def _look(path: Path) -> tuple[set[str], list[str]]:
+    """Return the file's topmost keys, and the arrays that could be frames."""
+    with LOCK:
+        file, padded = open_file(path)
+        try:
+            keys = set(file)
+            return keys, ([] if keys & {"ImageData", "PZFImageData"} else _arrays(file))
+        except HDF5_FAULTS as error:
+            raise Invalid(f"{path.name} is damaged: {error}") from error
+        finally:
+            file.close()
+            if padded is not None:
+                padded.close()
+
+
+def _arrays(file: h5py.File) -> list[str]:
+    found: list[str] = []
+    seen = 0
+
+    def note(name: str, item: object) -> bool | None:
+        nonlocal seen
+        seen += 1
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.ndim == 3
+            and item.dtype.kind in "iuf"
+            and PART not in name
+        ):
+            found.append(name)
+        return True if seen > _MAX_OBJECTS else None
+
+    file.visititems(note)
+    return found

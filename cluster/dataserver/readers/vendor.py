@@ -1,0 +1,164 @@
+"""Cameras' own formats, read by libraries of `clusterofone[formats]`: Nikon ND2, Zeiss CZI, Hamamatsu DCIMG.
+
+Each library gives one frame by number; what is not one grey series is refused here, as for every format.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from cluster.dataserver.readers.interface import Frames, SeriesShape, values_from
+from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.errors import Invalid
+from cluster.protocol import SeriesEvent
+
+_FAULTS: Final = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError, OverflowError,
+    AssertionError, MemoryError, OSError,
+)  # fmt: skip
+
+
+class LibraryFrames:
+    """An open file whose frames a library gives, one at a time: few of these libraries may be called from several threads."""
+
+    def __init__(
+        self, path: Path, shape: SeriesShape, frame: Callable[[int], Frames], close: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._shape = shape
+        self._frame = frame
+        self._close = close
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> SeriesShape:
+        """Return what the series is."""
+        return self._shape
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Return the one file."""
+        return (self._path,)
+
+    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+        """Return frames [start, stop) and the numbers of those that could not be read."""
+        shape = self._shape
+        frames = np.zeros((stop - start, shape.height, shape.width), shape.dtype)
+        missing: list[int] = []
+        for number in range(start, stop):
+            try:
+                with self._lock:
+                    found = np.array(self._frame(number)).reshape(1, shape.height, shape.width)
+            except _FAULTS:
+                missing.append(number)
+            else:
+                served = to_served(found, shape.dtype, first_frame=number, name=self._path.name)
+                frames[number - start] = served[0]
+        return frames, tuple(missing)
+
+    def events(self) -> list[SeriesEvent]:
+        """Return nothing: events of these formats are not read."""
+        return []
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._close()
+
+
+def _library(name: str, path: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Invalid(
+            f"to open {path.name}, install its reader: pip install 'clusterofone[formats]'"
+        ) from error
+
+
+def open_nd2(path: Path) -> LibraryFrames:
+    """Open a Nikon `.nd2`; raises `Invalid` if it is no grey series, or its library is not installed."""
+    library = _library("nd2", path)
+    try:
+        file = library.ND2File(path)
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+    try:
+        sizes = {axis: int(size) for axis, size in file.sizes.items()}
+        _refuse_axes(path, {axis: size for axis, size in sizes.items() if axis not in "TZYX"})
+        voxel = file.voxel_size()
+        metadata = {"voxelsize.x": float(voxel.x), "voxelsize.y": float(voxel.y)} if voxel.x > 0 else {}
+        frames = sizes.get("T", 1) * sizes.get("Z", 1)
+        shape = _shape("nd2", path, (frames, sizes["Y"], sizes["X"]), file.dtype, metadata)
+    except _FAULTS as error:
+        file.close()
+        raise _unreadable(path, error) from error
+    except BaseException:
+        file.close()
+        raise
+    return LibraryFrames(path, shape, file.read_frame, file.close)
+
+
+def open_czi(path: Path) -> LibraryFrames:
+    """Open a Zeiss `.czi`; raises `Invalid` if it is no grey series, or its library is not installed."""
+    library = _library("pylibCZIrw.czi", path)
+    try:
+        file = library.CziReader(str(path))
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+    try:
+        box = {axis: last - first for axis, (first, last) in file.total_bounding_box.items()}
+        _refuse_axes(path, {axis: size for axis, size in box.items() if axis not in "TZYX"})
+        slices = box.get("Z", 1)
+        kind = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4"}.get(str(file.get_channel_pixel_type(0)))
+        dtype = np.dtype(kind or "V3")  # a colour's bytes, which are refused by name
+        shape = _shape("czi", path, (box.get("T", 1) * slices, box["Y"], box["X"]), dtype, {})
+    except _FAULTS as error:
+        file.close()
+        raise _unreadable(path, error) from error
+    except BaseException:
+        file.close()
+        raise
+
+    def frame(number: int) -> Frames:
+        found: Frames = file.read(plane={"T": number // slices, "Z": number % slices, "C": 0})
+        return found
+
+    return LibraryFrames(path, shape, frame, file.close)
+
+
+def open_dcimg(path: Path) -> LibraryFrames:
+    """Open a Hamamatsu `.dcimg`; raises `Invalid` if it makes no sense, or its library is not installed."""
+    library = _library("dcimg", path)
+    try:
+        file = library.DCIMGFile(str(path))
+        shape = _shape("dcimg", path, tuple(int(side) for side in file.shape), np.dtype(file.dtype), {})
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+    return LibraryFrames(path, shape, file.frame, file.close)
+
+
+def _shape(
+    kind: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: dict[str, Any]
+) -> SeriesShape:
+    if len(shape) != 3 or min(shape) < 1:
+        raise Invalid(f"{path.name} is of shape {shape}; a series is frame, y, x")
+    served = served_dtype(dtype, path.name)
+    return SeriesShape(kind, shape[1], shape[2], served, shape[0], metadata=values_from("file", metadata))
+
+
+def _refuse_axes(path: Path, others: dict[str, int]) -> None:
+    several = [f"{size} of {axis}" for axis, size in others.items() if size > 1]
+    if several:
+        raise Invalid(f"{path.name} holds {', '.join(several)}; a series is of one channel at one position")
+
+
+def _unreadable(path: Path, error: BaseException) -> Invalid:
+    if isinstance(error, FileNotFoundError):
+        raise error
+    return Invalid(f"{path.name} cannot be read: {str(error)[:300] or type(error).__name__}")

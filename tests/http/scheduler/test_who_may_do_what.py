@@ -25,6 +25,7 @@ ALLOWED = {
     ("get", "/api/v1/jobs/{job_id}/events"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}/results.h5r"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}/results.csv"): {"viewer", "submitter"},
+    ("get", "/api/v1/jobs/{job_id}/results.{kind}"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}/localisations"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}/render.png"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}/spec"): {"worker"},
@@ -63,7 +64,7 @@ def test_every_route_is_in_this_table(routes: set[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize(("method", "path"), sorted(ALLOWED))
 async def test_a_route_lets_its_roles_through_and_no_other(hands: Any, method: str, path: str) -> None:
-    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b")
+    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b", kind="smlm")
     statuses = {}
     for role in ROLES:
         headers = {"authorization": f"Bearer {token(SECRET, role)}"}
@@ -76,7 +77,7 @@ async def test_a_route_lets_its_roles_through_and_no_other(hands: Any, method: s
 
 @pytest.mark.parametrize(("method", "path"), sorted(ALLOWED))
 async def test_a_route_is_closed_without_a_token_of_ours(hands: Any, method: str, path: str) -> None:
-    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b")
+    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b", kind="smlm")
     hands.http.headers.pop("authorization")
     presented = [{}, *({"authorization": header} for header in STRANGE)]
 

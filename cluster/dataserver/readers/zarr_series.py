@@ -104,8 +104,10 @@ class ZarrSeries:
             pixels = self._slab(slab)
             if pixels is None:
                 missing.extend(slab)
-            else:
-                frames[slab.start - start : slab.stop - start] = pixels
+                continue
+            absent = self._absent_in_shards(pixels)
+            missing.extend(slab.start + int(n) for n in np.flatnonzero(absent))
+            frames[slab.start - start : slab.stop - start][~absent] = pixels[~absent]
         served = to_served(frames, self._shape.dtype, first_frame=start, name=self._folder.name)
         return served, tuple(missing)
 
@@ -118,6 +120,21 @@ class ZarrSeries:
         except _FAULTS:
             return None
         return pixels.reshape(len(slab), self._shape.height, self._shape.width)
+
+    def _absent_in_shards(self, pixels: Frames) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return which frames lack a part in a shard that is there: Zarr says nothing and gives the fill value.
+
+        A whole part of exactly that value is no picture of a camera, which has noise and an offset.
+        """
+        absent = np.zeros(len(pixels), bool)
+        if self._array.shards is None:
+            return absent
+        height, width = (int(side) for side in self._array.chunks[-2:])
+        for y in range(0, self._shape.height, height):
+            for x in range(0, self._shape.width, width):
+                part = pixels[:, y : y + height, x : x + width]
+                absent |= (part == self._array.fill_value).all(axis=(1, 2))
+        return absent
 
     def events(self) -> list[SeriesEvent]:
         """Return nothing: Zarr records no events."""

@@ -26,7 +26,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help='A setting (JSON, else text), repeatable: --set threshold=1.2 --set background=-10:0. A fit\'s own: --set \'options={"z": "lookup"}\'. All are in docs/fits.md.',
+        help='A setting (JSON, else text), repeatable: --set preset=dna-paint (or dstorm, palm, beads), --set threshold=1.2 --set background=-10:0. A fit\'s own: --set \'options={"z": "lookup"}\'. All are in docs/fits.md.',
     ),
 ]
 Meta = Annotated[
@@ -76,7 +76,7 @@ def job_request(
 
 
 def analysis(fit: str | None, settings: list[str] | None, like: Path | None) -> dict[str, Any]:
-    """Return the analysis settings that the options ask for."""
+    """Return the analysis settings that the options ask for; a preset is one of them."""
     chosen: dict[str, Any] = {}
     if like is not None:
         chosen.update(_settings_of(like))

@@ -20,6 +20,7 @@ from cluster.job_calibrations import (
     psf_scale,
 )
 from cluster.metadata_keys import check_known
+from cluster.presets import with_preset
 from cluster.protocol import FitDeclaration, JobRequest, MetadataValue, PreviewRequest
 from cluster.scheduler.dataservers import Located, SeriesSource
 from cluster.scheduler.foreign_fits import ForeignFit
@@ -141,6 +142,8 @@ class Submissions:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
         draft = Draft(located, {**located.facts.metadata, **given})
+        analysis, preset = with_preset(analysis)
+        draft.notes += [preset] if preset else []
         elsewhere = self._elsewhere()
         draft.elsewhere = {name: one.fit for name, one in elsewhere.items()}
         with_settings = _named(lambda: fits.resolve(analysis, draft.values, draft.elsewhere))
@@ -166,8 +169,10 @@ class Submissions:
             return
         estimate = await estimated_offset(self._source, draft.located, draft.values)
         if estimate is not None:
-            draft.metadata[OFFSET_KEY] = estimate
-            draft.notes.append(f"{OFFSET_KEY} = {estimate.value:g} ADU, {estimate.source}")
+            value = estimate.value
+            draft.metadata[OFFSET_KEY] = value
+            draft.notes.append(f"{OFFSET_KEY} = {value.value:g} ADU, {value.source}")
+            draft.notes += [f"{OFFSET_KEY} looks wrong: {doubt}" for doubt in estimate.doubts]
 
     async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
         """Name a camera map by its path under the roots, and pin its bytes."""

@@ -145,15 +145,13 @@ def open_file(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
 
 
 def _images(file: h5py.File, key: str, name: str) -> h5py.Dataset:
-    refuse_links(file, key, name)
+    refuse_elsewhere(file, key, name)
     images = file[key]
     if not isinstance(images, h5py.Dataset) or images.ndim != 3 or images.size == 0:
         order = "frame, x, y" if key == "ImageData" else "frame, y, x"
         raise Invalid(f"{name}: {key} holds no frames; it must be an array of {order}")
     if max(images.shape) >= _MAX_FRAMES:
         raise Invalid(f"{name}: {key} claims the shape {images.shape}")
-    if images.external or images.is_virtual:
-        raise Invalid(f"{name} keeps its frames in other files; that is not followed")
     if images.chunks and math.prod(images.chunks) * images.dtype.itemsize > _MAX_CHUNK_BYTES:
         raise Invalid(f"{name} is stored in chunks of {images.chunks}, too large to be served")
     if int(images.attrs.get("SizeC", 1)) > 1:
@@ -162,8 +160,8 @@ def _images(file: h5py.File, key: str, name: str) -> h5py.Dataset:
     return images
 
 
-def refuse_links(file: h5py.File, key: str, name: str) -> None:
-    """Refuse a key that is, or lies below, a link to elsewhere; raises `Invalid`, also if there is no such key."""
+def refuse_elsewhere(file: h5py.File, key: str, name: str) -> None:
+    """Refuse a key that is, or lies below, a link, or whose data lie in other files; raises `Invalid`, also for no such key."""
     group: Any = file
     for part in key.split("/"):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
@@ -172,6 +170,8 @@ def refuse_links(file: h5py.File, key: str, name: str) -> None:
         if not isinstance(link, h5py.HardLink):
             raise Invalid(f"{name} links {key} to elsewhere; links are not followed")
         group = group[part]
+    if isinstance(group, h5py.Dataset) and (group.external or group.is_virtual):
+        raise Invalid(f"{name} keeps {key} in other files; that is not followed")
 
 
 def read_metadata(file: h5py.File, *, torn: bool) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def read_metadata(file: h5py.File, *, torn: bool) -> dict[str, Any]:
     try:
         if "MetaData" not in file:
             return {}
-        refuse_links(file, "MetaData", _name(file))
+        refuse_elsewhere(file, "MetaData", _name(file))
         return read_tree(file["MetaData"])
     except HDF5_FAULTS:
         if torn:
@@ -192,7 +192,7 @@ def read_events(file: h5py.File, *, torn: bool) -> list[SeriesEvent]:
     try:
         if "Events" not in file:
             return []
-        refuse_links(file, "Events", _name(file))
+        refuse_elsewhere(file, "Events", _name(file))
         table = file["Events"][:_MAX_EVENTS]
         return [_event(row) for row in table]
     except HDF5_FAULTS:

@@ -17,7 +17,7 @@ from cluster.dataserver.readers.pyme_h5 import (
     open_file,
     read_events,
     read_metadata,
-    refuse_links,
+    refuse_elsewhere,
 )
 from cluster.dataserver.readers.pzf import PzfFault, decode_pzf
 from cluster.errors import Invalid
@@ -133,13 +133,11 @@ class PymePzfH5:
 
 
 def _rows(file: h5py.File, name: str) -> h5py.Dataset:
-    refuse_links(file, _FRAMES, name)
+    refuse_elsewhere(file, _FRAMES, name)
     rows = file[_FRAMES]
     kind = h5py.check_vlen_dtype(rows.dtype) if isinstance(rows, h5py.Dataset) else None
     if kind != np.uint8 or rows.ndim != 1 or not 0 < len(rows) <= _MAX_FRAMES:
         raise Invalid(f"{name}: {_FRAMES} holds no PZF frames")
-    if rows.external or rows.is_virtual:
-        raise Invalid(f"{name} keeps its frames in other files; that is not followed")
     return rows
 
 
@@ -147,7 +145,7 @@ def _numbered(file: h5py.File, rows: int, name: str) -> np.ndarray[Any, np.dtype
     """Return the row of each frame, -1 where there is none; without an index rows are frames."""
     if _INDEX not in file:
         return np.arange(rows)
-    refuse_links(file, _INDEX, name)
+    refuse_elsewhere(file, _INDEX, name)
     table = file[_INDEX][:]
     frames, places = table["FrameNum"].astype(np.int64), table["Position"].astype(np.int64)
     if not len(frames) or frames.min() < 0 or frames.max() >= _MAX_FRAMES:

@@ -163,6 +163,12 @@ def _virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("ImageData", layout)
 
 
+def _events_elsewhere(file: h5py.File) -> None:
+    file["ImageData"] = STACK
+    kind = np.dtype([("EventDescr", "S256"), ("EventName", "S32"), ("Time", "<f8")])
+    file.create_dataset("Events", (2,), kind, external=[("/etc/passwd", 0, 2 * kind.itemsize)])
+
+
 def _metadata_link(file: h5py.File) -> None:
     file["ImageData"] = STACK
     file.create_group("MetaData")["Camera"] = h5py.ExternalLink("other.h5", "/MetaData/Camera")
@@ -198,6 +204,7 @@ H5S: list[tuple[Callable[[h5py.File], None], str]] = [
     (_soft_link, "links"),
     (_external_storage, "other files"),
     (_virtual, "other files"),
+    (_events_elsewhere, "keeps Events in other files"),
     (_metadata_link, "links"),
     (_four_dimensions, "frame, x, y"),
     (_no_frames, "no frames"),

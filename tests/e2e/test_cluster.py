@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,8 +230,13 @@ def test_jobs_survive_a_restart_of_the_cluster(
 def test_auto_makes_one_job_of_each_series_also_when_it_is_started_again(
     shared_shell: Any, cluster: Running, shared_series: Path
 ) -> None:
-    first = shared_shell.json("auto", shared_series.parent, "--once", "--rest-s", 0)
-    again = shared_shell.json("auto", shared_series.parent, "--once", "--rest-s", 0)
+    folder = shared_series.parent.parent / "new today"
+    folder.mkdir()
+    for part in (shared_series, shared_series.with_suffix(".json")):
+        shutil.copy(part, folder)
+
+    first = shared_shell.json("auto", folder, "--once", "--rest-s", 0)
+    again = shared_shell.json("auto", folder, "--once", "--rest-s", 0)
 
     assert [(job["state"], job["frames"]["localised"]) for job in first["jobs"]] == [("done", 300)]
     assert again["jobs"] == []

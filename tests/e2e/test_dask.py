@@ -22,6 +22,7 @@ def table_of(path: str | Path) -> bytes:
         return file["FitResults"][:].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
 def test_a_dask_cluster_that_loses_a_worker_gives_the_table_of_one_process(
     shell: Any, series: Path, eventually: Callable[..., Any]

@@ -27,6 +27,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("bash") is None, reason="batch nodes run Linux")
 def test_the_script_for_one_allocation_localises_and_leaves_nothing_behind(
     shell: Any, series: Path, tmp_path: Path
@@ -67,6 +68,7 @@ def test_the_script_for_one_allocation_localises_and_leaves_nothing_behind(
     assert list(node.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="containers run Linux")
 def test_the_roles_of_compose_find_each_other_by_the_state_they_share(
     shell: Any, series: Path, eventually: Callable[..., Any]

@@ -46,7 +46,7 @@ def client(shell: Any, series: Path, eventually: Callable[..., Any]) -> Any:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
-@pytest.mark.parametrize("background", ["-30:0", "-10:10"])
+@pytest.mark.parametrize("background", ["-30:0", pytest.param("-10:10", marks=pytest.mark.slow)])
 def test_a_live_run_killed_in_the_middle_gives_the_table_of_an_offline_one(
     shell: Any, series: Path, client: Any, eventually: Callable[..., Any], background: str
 ) -> None:

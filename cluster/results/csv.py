@@ -18,7 +18,7 @@ from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.left_out import LeftOut
 from cluster.results.publish import writing
-from cluster.results.quantities import Calibration, Quantities, converged, quantities
+from cluster.results.quantities import Calibration, Quantities
 
 Origin = Literal["corner", "centre"]
 _EMPTY = '"id","frame","x [nm]","y [nm]","intensity [photon]"\n'
@@ -55,20 +55,14 @@ def csv_lines(
     left_out = LeftOut() if left_out is None else left_out
     begun = False
     for block in blocks:
-        chosen = converged(block)
-        some = quantities(block[chosen], calibration)
-        finite = some.finite
-        some = some.select(finite)
-        columns = _columns(some, calibration, origin, left_out.written)
+        before = left_out.written
+        columns = _columns(left_out.good(block, calibration), calibration, origin, before)
         if not begun:
             yield ",".join(f'"{name}"' for name in columns) + "\n"
             begun = True
         line = ",".join(form for form, _ in columns.values()) + "\n"
         values = (column.tolist() for _, column in columns.values())
         yield "".join([line % row for row in zip(*values, strict=True)])
-        left_out.written += len(some.frame)
-        left_out.not_converged += int((~chosen).sum())
-        left_out.not_a_number += int((~finite).sum())
     if not begun:
         yield _EMPTY
 

@@ -16,7 +16,7 @@ from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.left_out import LeftOut
 from cluster.results.publish import writing
-from cluster.results.quantities import Calibration, Quantities, converged, quantities
+from cluster.results.quantities import Calibration, Quantities, quantities
 
 
 def write_smap_csv(
@@ -42,13 +42,7 @@ def _lines(reader: Reader, blocks: Iterator[npt.NDArray[np.void]], left_out: Lef
     calibration = Calibration.from_metadata(reader.metadata())
     yield ",".join(_columns(quantities(np.empty(0, reader.dtype), calibration))) + "\n"
     for block in blocks:
-        chosen = converged(block)
-        some = quantities(block[chosen], calibration)
-        finite = some.finite
-        left_out.not_converged += int((~chosen).sum())
-        left_out.not_a_number += int((~finite).sum())
-        left_out.written += int(finite.sum())
-        columns = _columns(some.select(finite))
+        columns = _columns(left_out.good(block, calibration))
         line = ",".join(form for form, _ in columns.values()) + "\n"
         values = (column.tolist() for _, column in columns.values())
         yield "".join([line % row for row in zip(*values, strict=True)])

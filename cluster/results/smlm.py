@@ -18,7 +18,7 @@ from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.left_out import LeftOut
 from cluster.results.publish import writing
-from cluster.results.quantities import Calibration, Quantities, converged, quantities
+from cluster.results.quantities import Calibration, Quantities, quantities
 
 _FORMAT: Final = "smlm-table(binary)"
 _TABLE: Final = "table.bin"
@@ -76,15 +76,9 @@ def _append(
     span: _Span,
     left_out: LeftOut,
 ) -> None:
-    chosen = converged(block)
-    some = quantities(block[chosen], calibration)
-    finite = some.finite
-    rows = _rows(some.select(finite))
+    rows = _rows(left_out.good(block, calibration))
     span.note(rows)
     table.write(rows.tobytes())
-    left_out.not_converged += int((~chosen).sum())
-    left_out.not_a_number += int((~finite).sum())
-    left_out.written += len(rows)
 
 
 def _rows(some: Quantities) -> npt.NDArray[np.void]:

@@ -64,7 +64,7 @@ class Follower:
                 news = await self._look(sheet, watch)
             except ClusterError as error:
                 logger.warning("job %s: its series cannot be looked at: %s", job_id, error)
-            except Exception:
+            except Exception:  # the outermost loop: whatever went wrong, the job must go on being followed
                 logger.exception("job %s: its series cannot be looked at", job_id)
             pause_s = self._pauses.busy_s if news else min(2 * pause_s, self._pauses.longest_s)
             if self._wanted(job_id):

@@ -66,14 +66,23 @@ def connect(scheduler: str | None, token: str | None) -> Connection:
 
 
 def relative_to_roots(path: Path, roots: tuple[Path, ...]) -> str | None:
-    """Return a file's name under the first root that holds it, with '/' between its parts."""
-    if not path.exists():
+    """Return the name of a file, or of a series in one (cell.h5!images), under the first root that holds it; '/' between parts."""
+    if not path.exists() and not is_part_of_a_file(path):
         return None
     resolved = path.resolve()
     for root in roots:
         if resolved.is_relative_to(root):
             return resolved.relative_to(root).as_posix()
     return None
+
+
+def is_part_of_a_file(path: Path) -> bool:
+    """Return whether a name that is no file's is that of a series within one (cell.h5!images)."""
+    if "!" not in path.name:
+        return False
+    from cluster.dataserver.readers.registry import file_on_disk  # slow to load
+
+    return file_on_disk(path).is_file()
 
 
 def _prompted_token() -> str:

@@ -184,10 +184,8 @@ def preview(
 
 def _check_arguments(series: list[Path], output: Path | None, *, overwrite: bool, local: bool) -> None:
     for path in series:
-        if local and not path.exists():
-            console.refuse(f"{path}: there is no such file")
-        if local and path.is_dir() and path.suffix not in {".pcs", ".zarr"}:
-            console.refuse(f"{path}: is a folder; name the series in it")
+        if local and not path.is_file():
+            _check_not_a_file(path)
     if output is None:
         return
     if len(series) > 1:
@@ -200,6 +198,17 @@ def _check_arguments(series: list[Path], output: Path | None, *, overwrite: bool
         console.refuse(f"-o {output}: there is no folder {output.absolute().parent}")
     if not os.access(output.absolute().parent, os.W_OK):
         console.refuse(f"-o {output}: the folder {output.absolute().parent} cannot be written")
+
+
+def _check_not_a_file(path: Path) -> None:
+    """A folder may be a series, and a name may end in a part of one (cell.h5!images)."""
+    from cluster.dataserver.readers import registry  # slow to load, and for files not needed
+
+    if registry.is_series_path(path):
+        return
+    if path.is_dir():
+        console.refuse(f"{path}: is a folder, and no series itself; name the series in it")
+    console.refuse(f"{path}: there is no such file")
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from workload import Workload, series
 
 from cluster.client import Client
 
-_SETTINGS = {"background": "-30:0", "roi_half_size": 3}
+_SETTINGS = {"background": "-30:0", "background_percentile": None, "roi_half_size": 3}
 _DISTINCT = 1000  # frames that differ; the series repeats them
 _RUNNING = re.compile(r"scheduler +(http://\S+)")
 _ENDED = {"done", "done_with_errors", "failed", "cancelled"}

@@ -225,8 +225,13 @@ def pipelines(work: Workload) -> dict[str, tuple[str, dict[str, Any]]]:
         "Analysis.BGRange": [-PYME_FIRST, 0],
         "Analysis.PSFSigmaGuess": work.sigma_px * PIXEL_NM,
     }
+    mean = {"background": f"-{PYME_FIRST}:0", "background_percentile": None}
     ways: dict[str, tuple[str, dict[str, Any]]] = {
-        OURS: (OURS, {**given, "analysis": {**ours, "background": f"-{PYME_FIRST}:0"}}),
+        OURS: (OURS, {**given, "analysis": {**ours, **mean}}),
+        "ours, percentile (the default)": (
+            OURS,
+            {**given, "analysis": {**ours, "background": mean["background"]}},
+        ),
         "ours, no background": (OURS, {**given, "analysis": {**ours, "background": "0:0"}}),
         "Picasso gaussmle-spherical": ("picasso", {**picasso, "method": "gaussmle-spherical", "eps": 1e-3}),
         "Picasso gausslq-spherical": ("picasso", {**picasso, "method": "gausslq-spherical", "eps": None}),

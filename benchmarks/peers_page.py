@@ -37,7 +37,11 @@ Seconds to import each program; then of its first whole pipeline, beside a later
 installation and then kept on disk; the rest of Picasso is compiled at every start.
 """
 
-_NAMES = {"ours": "**clusterofone**", "ours, no background": "clusterofone, no background"}
+_NAMES = {
+    "ours": "**clusterofone**",
+    "ours, percentile (the default)": "clusterofone, percentile as background (its default)",
+    "ours, no background": "clusterofone, no background",
+}
 _Report = dict[str, Any]
 
 

@@ -108,7 +108,12 @@ def measure_speed(sizes: list[int], repeat: int) -> list[dict[str, float]]:
     copies = [
         np.full(stack[:COPIED].shape, 0, np.float32) for stack in stacks
     ]  # their pages exist from now on
-    settings = {"background": "-30:0", "roi_half_size": 3, "psf_sigma_nm": works[0].sigma_px * PIXEL_NM}
+    settings = {
+        "background": "-30:0",
+        "background_percentile": None,
+        "roi_half_size": 3,
+        "psf_sigma_nm": works[0].sigma_px * PIXEL_NM,
+    }
     for stack, work in zip(stacks, works, strict=True):
         analyse(stack, settings, work.metadata)
     turns: list[list[tuple[float, ...]]] = [[] for _ in sizes]

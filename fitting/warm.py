@@ -31,7 +31,7 @@ _VARIATIONS: tuple[dict[str, object], ...] = (
     {},
     {"estimator": "wls"},
     {"track_fiducials": True},
-    {"background_percentile": 0.5},
+    {"background_percentile": None},
     {"fit": "AstigGaussFitFR"},
     {"fit": "SplitterFitFNR"},
     {"fit": "GaussMultifitSR"},
@@ -53,7 +53,7 @@ def warm_up(settings: Mapping[str, object] | None = None, dtype: str = "uint16")
             for variation in _VARIATIONS:
                 _run(variation, kind)
     else:
-        chosen = {name: settings[name] for name in _CHOOSING if settings.get(name) is not None}
+        chosen = {name: settings[name] for name in _CHOOSING if name in settings}
         _run(chosen | _stand_ins(settings), "float32" if dtype == "float32" else "uint16")
 
 

@@ -79,7 +79,7 @@ async def test_a_gap_holds_back_what_comes_after_it_until_it_is_filled(
 async def test_frames_that_need_later_ones_wait_for_these_or_for_the_end(
     hands: Any, service: Any, grow: Callable[..., None], until: Any
 ) -> None:
-    job_id = await hands.submitted(follow=True, analysis={"background": "-10:11"})
+    job_id = await hands.submitted(follow=True, analysis={"background": "-10:11", "background_percentile": 0})
     worker = await hands.register()
 
     grow(60)

@@ -52,6 +52,7 @@ def _bytes(analysis: Any) -> list[bytes]:
         {},
         {"background": "-7:8"},
         {"background_percentile": 0.3, "background": "-12:0"},
+        {"background_percentile": None},
         {"background": None, "roi": [3, 5, 40, 33]},
         {"estimator": "wls", "start_at": 7, "stop_at": 51},
         {"track_fiducials": True, "fiducial_threshold": 0.5},
@@ -155,8 +156,9 @@ def _has_no_neighbour(rows: Any, distance_px: float) -> Any:
 def test_a_part_of_the_frame_keeps_the_frames_coordinates(film: Film, metadata: dict[str, object]) -> None:
     frames = film(150, 64, 80, 8)
 
-    whole = localise(frames, {}, metadata)
-    part = localise(frames, {"roi": [20, 10, 70, 50]}, metadata)
+    mean = {"background_percentile": None}  # the level of a percentile is that of all that is analysed
+    whole = localise(frames, mean, metadata)
+    part = localise(frames, mean | {"roi": [20, 10, 70, 50]}, metadata)
 
     where = whole["fitResults"]
     inner = (where["x0"] > 3400) & (where["x0"] < 5600) & (where["y0"] > 2400) & (where["y0"] < 3600)
@@ -349,7 +351,7 @@ def test_a_bead_that_stays_is_tracked(
 
 
 @pytest.mark.parametrize("room", [1, 3, 7])
-@pytest.mark.parametrize("settings", [{}, {"estimator": "wls"}, {"background_percentile": 0.3}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"estimator": "wls"}, {"background_percentile": None}], ids=str)
 def test_a_buffer_that_is_soon_full_gives_the_same_bytes(
     film: Film,
     metadata: dict[str, object],

@@ -31,10 +31,10 @@ def _frames() -> Any:
     [
         {},
         {"estimator": "wls"},
-        {"background_percentile": 0.5},
+        {"background_percentile": None},
         {"variance_map": np.full((SIDE, SIDE), 2.5, np.float32)},
     ],
-    ids=["default", "wls", "percentile", "map"],
+    ids=["default", "wls", "mean", "map"],
 )
 def test_an_analysis_of_large_frames_adds_less_than_300_mb(
     settings: dict[str, Any], metadata: dict[str, object]

@@ -27,7 +27,7 @@ def test_analyses_that_run_other_kernels_are_told_apart() -> None:
     analyses = [
         resolve({}, METADATA),
         resolve({"estimator": "wls"}, METADATA),
-        resolve({"background_percentile": 0.5}, METADATA),
+        resolve({"background_percentile": None}, METADATA),
         settings_of("AstigGaussFitFR"),
         settings_of("SplitterFitFNR"),
         settings_of("InterpFitR"),

@@ -28,7 +28,7 @@ def test_nothing_given_resolves_to_the_defaults() -> None:
         "stop_at": None,
         "roi": None,
         "background": "-30:0",
-        "background_percentile": None,
+        "background_percentile": 0.25,
         "subtract_background": True,
         "debounce_radius": 4.0,
         "roi_half_size": 3,

@@ -173,7 +173,7 @@ def test_the_context_holds_the_window_of_every_analysed_frame_and_no_spare_one(
 
 
 def test_a_mean_has_a_window_for_every_frame() -> None:
-    used = windows_for(range(100, 103), settings(), {}, (0, 500))
+    used = windows_for(range(100, 103), settings(background_percentile=None), {}, (0, 500))
 
     assert used == [(70, 100), (71, 101), (72, 102)]
 
@@ -181,7 +181,7 @@ def test_a_mean_has_a_window_for_every_frame() -> None:
 @pytest.mark.parametrize(("background", "every"), [("-30:0", 10), ("-12:0", 4), ("-15:15", 10), ("-2:0", 1)])
 def test_a_percentile_is_renewed_on_a_grid_of_absolute_frame_numbers(background: str, every: int) -> None:
     analysis = settings(background=background, background_percentile=0.25)
-    mean = settings(background=background)
+    mean = settings(background=background, background_percentile=None)
 
     used = windows_for(range(203, 260), analysis, {"Protocol.DataStartsAt": 5}, (0, 500))
 

@@ -266,7 +266,7 @@ def test_pyme_gets_the_settings_by_its_own_keys(metadata: dict[str, Any]) -> Non
     assert merged["Analysis.FitModule"] == "LatGaussFitFR"
     assert merged["Analysis.DetectionThreshold"] == 2.0
     assert merged["Analysis.BGRange"] == [-30, 0]
-    assert merged["Analysis.PCTBackground"] == 0.0
+    assert merged["Analysis.PCTBackground"] == 0.25
     assert (merged["Camera.TrueEMGain"], merged["Camera.NoiseFactor"]) == (1.0, 1.0)
     assert merged["voxelsize.x"] == 0.1
     assert resolve({"estimator": "wls"}, merged) == resolve({"threshold": 2, "estimator": "wls"}, metadata)

@@ -193,7 +193,7 @@ def spec(job_id: str = "j1", **changes: Any) -> JobSpec:
         "frames": FRAMES,
         "missing": [],
         "fit": "LatGaussFitFR",
-        "analysis": {"background": "-10:0"},
+        "analysis": {"background": "-10:0", "background_percentile": None},
         "metadata": {"voxelsize.x": 0.1, "voxelsize.y": 0.1},
         "dataservers": [],
     }

@@ -54,7 +54,11 @@ def test_the_fit_gets_its_frames_its_context_and_what_is_missing(
     assert (given["first_frame"], given["series"], given["missing"]) == (100, (0, 1000), (103,))
     assert given["context"][0] == 90
     assert given["context"][1] is frames.frames
-    assert given["analysis"] == {"background": "-10:0", "variance_map": variance}
+    assert given["analysis"] == {
+        "background": "-10:0",
+        "background_percentile": None,
+        "variance_map": variance,
+    }
 
 
 def test_a_result_says_why_frames_came_to_nothing(

@@ -41,6 +41,7 @@ from cluster.protocol import (
     Message,
     PendingJoin,
     PendingJoins,
+    PictureQuery,
     Preview,
     PreviewRequest,
     SeriesFacts,
@@ -242,9 +243,10 @@ class Client(CalibrationCalls):
             partial.unlink(missing_ok=True)
         return target
 
-    def render(self, job_id: str, *, pixel_nm: float = 10.0) -> bytes:
-        """Return the picture so far, as a PNG."""
-        return self._again("GET", _job_route(job_id, "/render.png"), params={"pixel_nm": pixel_nm}).content
+    def render(self, job_id: str, *, pixel_nm: float = 10.0, **look: Any) -> bytes:
+        """Return the picture so far, as a PNG; `look` is what `PictureQuery` has: region, colour_by, gamma, white …"""
+        query = PictureQuery(pixel_nm=pixel_nm, **look).model_dump(exclude_defaults=True)
+        return self._again("GET", _job_route(job_id, "/render.png"), params=query).content
 
     # --- the cluster ---
 

@@ -286,6 +286,23 @@ class JobDetail(Job):
     facts: SeriesFacts
 
 
+class PictureQuery(Message):
+    """What of a job's localisations a picture shows and how; the same as the options of `clusterofone render`.
+
+    `region` is "x0,y0,x1,y1" [nm]; `colour_low` and `colour_high` are frames, or nm of z; `white` localisations in a pixel are white.
+    """
+
+    pixel_nm: float | None = Field(default=None, gt=0, le=10_000)
+    style: Literal["gaussian", "histogram"] = "gaussian"
+    region: Text | None = None
+    colour_by: Literal["frame", "z"] | None = None
+    colour_low: float | None = None
+    colour_high: float | None = None
+    gamma: float = Field(default=0.5, ge=0.05, le=10)
+    brightest: float = Field(default=0.99, gt=0, le=1)
+    white: float | None = Field(default=None, gt=0)
+
+
 class PreviewRequest(Message):
     """The Test button: localise a few frames, by number or spread through the series."""
 

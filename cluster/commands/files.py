@@ -23,6 +23,13 @@ class Style(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class ColourBy(StrEnum):
+    """What colours say."""
+
+    FRAME = "frame"
+    Z = "z"
+
+
 class Form(StrEnum):
     """Whose table."""
 
@@ -57,27 +64,82 @@ def render(
     style: Annotated[
         Style, typer.Option(help="gaussian: as wide as each localisation's error; histogram: counts.")
     ] = Style.GAUSSIAN,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1", help="Only this part of the field \\[nm].", show_default="all of it"
+        ),
+    ] = None,
+    colour_by: Annotated[
+        ColourBy | None,
+        typer.Option(
+            "--colour-by",
+            "--color-by",
+            help="Colour by when it shone or how deep it lies.",
+            show_default="none",
+        ),
+    ] = None,
+    colour_range: Annotated[
+        str | None,
+        typer.Option(
+            "--colour-range",
+            "--color-range",
+            metavar="LOW:HIGH",
+            help="What the first and last colour mean: frames, or nm of z.",
+            show_default="what there is",
+        ),
+    ] = None,
+    gamma: Annotated[
+        float, typer.Option(min=0.05, max=10.0, help="Below 1: dim structures become visible.")
+    ] = 0.5,
+    brightest: Annotated[
+        float,
+        typer.Option(min=1.0, max=100.0, help="Contrast: this share of the pixels is not saturated \\[%]."),
+    ] = 99.0,
+    white: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="Contrast: so many localisations in a pixel are white.",
+            show_default="by --brightest",
+        ),
+    ] = None,
     drift: Drift = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Draw a result as a picture: PNG to look at, 16-bit TIFF to measure in.
 
-    Example: [bold]clusterofone render analysis/series.h5r series.png --pixel-nm 5[/]
+    Examples: [bold]clusterofone render analysis/series.h5r series.png --pixel-nm 5[/]
+    · [bold]clusterofone render analysis/series.h5r depth.png --colour-by z --colour-range=-400:400[/]
+    · [bold]clusterofone render analysis/series.h5r detail.png --pixel-nm 2 --region 4000,6000,5500,7500[/]
     """
-    from cluster.results.picture_files import render_file
+    from cluster.results.picture_files import Look, Tones, render_file
+    from cluster.results.render import Field
 
     _check(results, picture, {".png", ".tif", ".tiff"}, overwrite=overwrite)
+    look = Look(
+        pixel_nm=pixel_nm,
+        mode=style.value,
+        region=None if region is None else Field.parse(region),
+        colour_by=None if colour_by is None else colour_by.value,
+        colour_range=None if colour_range is None else _limits(colour_range),
+        tones=Tones(gamma, brightest / 100, white),
+    )
     with _rows("drawing") as advance:
         render_file(
-            results,
-            picture,
-            pixel_nm=pixel_nm,
-            mode=style.value,
-            replace=overwrite,
-            advance=advance,
-            correct=_correction(drift),
+            results, picture, look=look, replace=overwrite, advance=advance, correct=_correction(drift)
         )
     console.say(f"picture: {picture}")
+
+
+def _limits(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    try:
+        return float(low), float(high if colon else "")
+    except ValueError:
+        console.refuse(
+            f"--colour-range {text}: two numbers with a colon between, such as -400:400", console.USAGE
+        )
 
 
 def export(

@@ -162,10 +162,7 @@ def _write(sim: Any, files: Any) -> None:
 
 def _localised(series: Path, workers: int | None) -> Job:
     with private_cluster(series.resolve().parent, workers) as place:
-        # The simulated background is constant, so that the frames' own is better than a window's, which also holds
-        # the molecules that shone there a moment before (docs/theory.md).
-        analysis = {"subtract_background": False}
-        request = JobRequest(series=series.name, name=series.name, owner="demo", analysis=analysis)
+        request = JobRequest(series=series.name, name=series.name, owner="demo")
         return follow(place.client, place.client.submit_request(request), own_workers=True)
 
 
@@ -173,10 +170,10 @@ def _draw(series: Path, results: Path, out: Path) -> Path:
     """Write the picture, and the same beside what the camera saw; return the first."""
     import tifffile
 
-    from cluster.results.picture_files import before_and_after, render_file
+    from cluster.results.picture_files import Look, before_and_after, render_file
 
     target = out / "demo.png"
-    picture = render_file(results, target, pixel_nm=10.0, replace=True)
+    picture = render_file(results, target, look=Look(pixel_nm=10.0), replace=True)
     camera = tifffile.memmap(series, mode="r").mean(axis=0)
     (out / "before_and_after.png").write_bytes(before_and_after(camera, picture))
     return target

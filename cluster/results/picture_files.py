@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,73 @@ from cluster.errors import Invalid
 from cluster.results.drift_table import Correct, corrected
 from cluster.results.h5r import Advance, Reader
 from cluster.results.publish import writing
-from cluster.results.render import Mode, Picture, field_of, nice_above, render
+from cluster.results.render import Field, Mode, Picture, field_of, nice_above, render
+from cluster.results.tints import By, Tint, scale, tint_of
 
 # lightness rises evenly from black to near white, by way of purple, red and orange: also right in black and white,
 # and for readers who see fewer colours
 _COLOURS = (
     "000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4",
 )  # fmt: skip
-_GAMMA = 0.5  # dim structures are much of what there is to see
-_BRIGHTEST = 0.99  # of the pixels with light in them, the share that is not saturated
 _LEAST_SIDE_FOR_BAR = 64
+_BRIGHT = 0.99
+_LEAST_SIDE_FOR_LEGEND = 256
+
+
+@dataclass(frozen=True)
+class Tones:
+    """How bright a pixel of a picture is.
+
+    `white` localisations in a pixel are as bright as can be; None: so that the share `brightest` of the pixels with light in
+    them is not saturated. `gamma` below 1 lifts what is dim, which is much of what there is to see.
+    """
+
+    gamma: float = 0.5
+    brightest: float = 0.99
+    white: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 10:
+            raise Invalid(f"gamma must be over 0 and at most 10, not {self.gamma:g}", field="gamma")
+        if not 0 < self.brightest <= 1:
+            raise Invalid(f"brightest is a share from 0 to 1, not {self.brightest:g}", field="brightest")
+        if self.white is not None and not self.white > 0:
+            raise Invalid(f"white must be positive, not {self.white:g}", field="white")
+
+    def of(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return brightness from 0 to 1."""
+        white = self._white_of(image) if self.white is None else self.white
+        if white is None:
+            return np.zeros(image.shape, np.float32)
+        relative: npt.NDArray[np.float32] = np.clip(image / np.float32(white), 0, 1)
+        return relative**self.gamma
+
+    def _white_of(self, image: npt.NDArray[np.float32]) -> float | None:
+        """What a Gaussian leaves far out is no light that one could see, and one bead is no measure for the rest."""
+        light = image[image > 0]
+        if light.size == 0:
+            return None
+        lit = light[light > 1e-2 * np.quantile(light, _BRIGHT)]
+        return float(np.quantile(lit, self.brightest))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What of the results a picture shows and how: `region` is a part of the field, by default all of it."""
+
+    pixel_nm: float | None = None
+    mode: Mode = "gaussian"
+    region: Field | None = None
+    colour_by: By | None = None
+    colour_range: tuple[float, float] | None = None
+    tones: Tones = Tones()
 
 
 def render_file(
     source: Path,
     out: Path,
     *,
-    pixel_nm: float | None = None,
-    mode: Mode = "gaussian",
+    look: Look | None = None,
     replace: bool = False,
     advance: Advance | None = None,
     correct: Correct | None = None,
@@ -41,7 +91,8 @@ def render_file(
     Raises
     ------
     Invalid
-        If the picture is of another kind, the source is not a results file or its field cannot be known.
+        If the picture is of another kind, the source is not a results file, its field cannot be known, or there is no z to
+        be coloured by.
     Conflict
         If the picture exists and is not to be replaced.
     OutOfSpace
@@ -50,19 +101,26 @@ def render_file(
     save = _SAVERS.get(out.suffix.lower())
     if save is None:
         raise Invalid(f"{out}: pictures are .png, .tif or .tiff", field="out")
+    look = look or Look()
+    if look.colour_by is not None and save is save_tiff:
+        raise Invalid(f"{out}: a TIFF holds counts to measure in; colours go into a .png", field="out")
     with Reader(source) as reader:
-        field = field_of(reader.metadata(), reader.blocks())
-        picture = render(corrected(reader, correct, advance), field, pixel_nm=pixel_nm, mode=mode)
+        field = look.region or field_of(reader.metadata(), reader.blocks())
+        tint = look.colour_by and tint_of(look.colour_by, reader.blocks(), look.colour_range)
+        rows = corrected(reader, correct, advance)
+        picture = render(rows, field, pixel_nm=look.pixel_nm, mode=look.mode, tint=tint)
     with writing(out, replace=replace) as temporary:
-        save(picture, temporary)
+        save(picture, temporary, look.tones)
     return picture
 
 
-def png(picture: Picture, *, scale_bar: bool = True) -> bytes:
+def png(picture: Picture, tones: Tones | None = None, *, scale_bar: bool = True) -> bytes:
     """Return an 8-bit colour PNG."""
-    image = Image.fromarray(colours()[_tones(picture.image)])
+    image = Image.fromarray(_coloured(picture, (tones or Tones()).of(picture.image)))
     if scale_bar and min(image.size) >= _LEAST_SIDE_FOR_BAR:
         _draw_scale_bar(image, picture.pixel_nm)
+    if scale_bar and picture.tint is not None and min(image.size) >= _LEAST_SIDE_FOR_LEGEND:
+        _draw_legend(image, picture.tint)
     facts = PngImagePlugin.PngInfo()
     facts.add_text("Software", "clusterofone")
     facts.add_text("pixel_nm", f"{picture.pixel_nm:g}")
@@ -95,12 +153,12 @@ def before_and_after(mean_frame: npt.NDArray[Any], picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(picture: Picture, path: Path) -> None:
+def save_png(picture: Picture, path: Path, tones: Tones | None = None) -> None:
     """Write an 8-bit colour PNG."""
-    path.write_bytes(png(picture))
+    path.write_bytes(png(picture, tones))
 
 
-def save_tiff(picture: Picture, path: Path) -> None:
+def save_tiff(picture: Picture, path: Path, tones: Tones | None = None) -> None:  # noqa: ARG001 - counts have none
     """Write a 16-bit TIFF that ImageJ opens with its pixel size; grey values are proportional to localisations.
 
     Counts are kept as they are; what is not whole, or too large, is scaled, and `localisations_per_grey` in the
@@ -136,15 +194,14 @@ def colours() -> npt.NDArray[np.uint8]:
     return table
 
 
-def _tones(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    # what a Gaussian leaves far out is no light that one could see
-    lit = image[image > 1e-3 * image.max(initial=0.0)]
-    if lit.size == 0:
-        return np.zeros(image.shape, np.uint8)
-    white = float(np.quantile(lit, _BRIGHTEST))
-    relative = np.clip(image / white, 0, 1)
-    tones: npt.NDArray[np.uint8] = np.rint(255 * relative**_GAMMA).astype(np.uint8)
-    return tones
+def _coloured(picture: Picture, brightness: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Colours by how many there are, or with a tint by what it says of those in a pixel, on average."""
+    if picture.light is None:
+        by_count: npt.NDArray[np.uint8] = colours()[np.rint(255 * brightness).astype(np.uint8)]
+        return by_count
+    there = np.maximum(picture.image, np.float32(1e-12))
+    coloured = np.rint(255 * brightness * (picture.light / there).clip(0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(coloured.transpose(1, 2, 0))
 
 
 def _draw_scale_bar(image: Image.Image, pixel_nm: float) -> None:
@@ -162,6 +219,21 @@ def _draw_scale_bar(image: Image.Image, pixel_nm: float) -> None:
     draw.text((left, bottom - 2 * unit), label, fill="white", font=font, anchor="ls")
     if micro:
         _add_tail(draw, (left + draw.textlength(number, font=font), bottom - 2 * unit), font)
+
+
+def _draw_legend(image: Image.Image, tint: Tint) -> None:
+    """The scale of colours, and what its ends mean."""
+    width, height = image.size
+    unit = max(1, round(min(width, height) / 150))
+    length, left, bottom = width // 5, 4 * unit, height - 4 * unit
+    bar = np.rint(255 * scale()).astype(np.uint8)[np.newaxis].repeat(unit, axis=0)
+    image.paste(Image.fromarray(bar).resize((length, unit)), (left, bottom - unit))
+    draw = ImageDraw.Draw(image)
+    font: Any = ImageFont.load_default(max(10, 4 * unit))
+    low, high = tint.labels
+    draw.text((left, bottom - 2 * unit), low, fill="white", font=font, anchor="ls")
+    beside = left + max(length - draw.textlength(high, font=font), draw.textlength(low + "  ", font=font))
+    draw.text((beside, bottom - 2 * unit), high, fill="white", font=font, anchor="ls")
 
 
 def _add_tail(draw: ImageDraw.ImageDraw, at: tuple[float, float], font: Any) -> None:

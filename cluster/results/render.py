@@ -16,6 +16,7 @@ from scipy.special import erf
 
 from cluster.errors import Invalid
 from cluster.results.quantities import errors_of, worth_showing
+from cluster.results.tints import Tint
 
 __all__ = ["Field", "Mode", "Picture", "field_of", "finest_pixel_nm", "render"]
 
@@ -48,6 +49,21 @@ class Field:
             -pixel_x_nm / 2, -pixel_y_nm / 2, (width_px - 0.5) * pixel_x_nm, (height_px - 0.5) * pixel_y_nm
         )
 
+    @classmethod
+    def parse(cls, text: str) -> Field:
+        """Read "x0,y0,x1,y1" [nm]; raises `Invalid` if it is no field."""
+        try:
+            x0, y0, x1, y1 = (float(part) for part in text.split(","))
+        except ValueError:
+            raise Invalid(
+                f"region: {text[:80]!r} is not x0,y0,x1,y1 in nm, such as 4000,6000,5500,7500", field="region"
+            ) from None
+        if not (x0 < x1 and y0 < y1 and math.isfinite(x1 - x0) and math.isfinite(y1 - y0)):
+            raise Invalid(
+                f"region: {text[:80]!r} has no area; x0,y0 is its upper left corner", field="region"
+            )
+        return cls(x0, y0, x1, y1)
+
     def shape(self, pixel_nm: float) -> tuple[int, int]:
         """Return height and width of the picture of it."""
         return tuple(
@@ -60,13 +76,16 @@ class Field:
 class Picture:
     """Localisations per pixel, (h, w) float32, and what a pixel is.
 
-    `shown` and `hidden` count the rows that went into it and those that were left out.
+    `shown` and `hidden` count the rows that went into it and those that were left out. With a `tint`, `light` is the sum
+    of their colours, (3, h, w) float32.
     """
 
     image: Image
     pixel_nm: float
     shown: int
     hidden: int
+    tint: Tint | None = None
+    light: Image | None = None
 
 
 def field_of(metadata: Mapping[str, Any], blocks: Iterable[Rows] = ()) -> Field:
@@ -111,7 +130,12 @@ def nice_above(value: float) -> float:
 
 
 def render(
-    blocks: Iterable[Rows], field: Field, *, pixel_nm: float | None = None, mode: Mode = "gaussian"
+    blocks: Iterable[Rows],
+    field: Field,
+    *,
+    pixel_nm: float | None = None,
+    mode: Mode = "gaussian",
+    tint: Tint | None = None,
 ) -> Picture:
     """Draw localisations.
 
@@ -127,6 +151,8 @@ def render(
         Size of a pixel of the picture; by default 10 nm or what keeps the picture viewable.
     mode
         "gaussian": each localisation is a Gaussian of volume one, as wide as its own error; "histogram": a count.
+    tint
+        What colours say; without it there are none.
 
     Raises
     ------
@@ -143,14 +169,33 @@ def render(
             f"a picture of {shape[1]} × {shape[0]} pixels is too large: pixel_nm must be at least {nice_above(least):g}",
             field="pixel_nm",
         )
-    image = np.zeros(shape, np.float32)
+    canvas = _Canvas(shape, tint)
     draw = _draw_gaussians if mode == "gaussian" else _draw_counts
     shown = hidden = 0
     for block in blocks:
         chosen = block[worth_showing(block)]
-        draw(image, chosen, field, pixel_nm)
+        draw(canvas, chosen, field, pixel_nm)
         shown, hidden = shown + len(chosen), hidden + len(block) - len(chosen)
-    return Picture(image, pixel_nm, shown, hidden)
+    return Picture(canvas.image, pixel_nm, shown, hidden, tint, canvas.light)
+
+
+class _Canvas:
+    """What is drawn on: a plane of counts, and with a tint three of colours."""
+
+    def __init__(self, shape: tuple[int, int], tint: Tint | None) -> None:
+        self.height, self.width = shape
+        self.image: Image = np.zeros(shape, np.float32)
+        self.light: Image | None = None if tint is None else np.zeros((3, *shape), np.float32)
+        self._tint = tint
+
+    def add(self, rows: Rows, pixels: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]) -> None:
+        """Add rows' shares (n, …) to pixels (n, …), numbered line by line."""
+        np.add.at(self.image.reshape(-1), pixels.ravel(), shares.ravel())
+        if self._tint is None or self.light is None:
+            return
+        for plane, colour in zip(self.light, self._tint.colours_of(rows).T, strict=True):
+            tinted = shares * colour.reshape(-1, *[1] * (shares.ndim - 1))
+            np.add.at(plane.reshape(-1), pixels.ravel(), tinted.ravel())
 
 
 def _span(at: Rows) -> tuple[float, float, float, float] | None:
@@ -166,26 +211,26 @@ def _to_pixels(
     return (values_nm.astype(float) - start_nm) / pixel_nm
 
 
-def _draw_counts(image: Image, rows: Rows, field: Field, pixel_nm: float) -> None:
-    height, width = image.shape
+def _draw_counts(canvas: _Canvas, rows: Rows, field: Field, pixel_nm: float) -> None:
     x = np.floor(_to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)).astype(np.int64)
     y = np.floor(_to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)).astype(np.int64)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    np.add.at(image.reshape(-1), y[inside] * width + x[inside], np.float32(1))
+    inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
+    pixels = y[inside] * canvas.width + x[inside]
+    canvas.add(rows[inside], pixels, np.ones(len(pixels), np.float32))
 
 
-def _draw_gaussians(image: Image, rows: Rows, field: Field, pixel_nm: float) -> None:
+def _draw_gaussians(canvas: _Canvas, rows: Rows, field: Field, pixel_nm: float) -> None:
     """Draw rows in groups of about equal width, so that each group is one array operation."""
     x = _to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)
     y = _to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)
     sigma_x, sigma_y = (_widths(errors_of(rows, axis), pixel_nm) for axis in ("x0", "y0"))
     reach = np.ceil(_REACH * np.maximum(sigma_x, sigma_y)).astype(np.int64)
-    near = (x > -reach) & (x < image.shape[1] + reach) & (y > -reach) & (y < image.shape[0] + reach)
+    near = (x > -reach) & (x < canvas.width + reach) & (y > -reach) & (y < canvas.height + reach)
     for size in np.unique(reach[near]):
         group = np.flatnonzero(near & (reach == size))
         step = max(1, _AT_ONCE // (2 * int(size) + 1) ** 2)
         for some in (group[at : at + step] for at in range(0, len(group), step)):
-            _add_gaussians(image, int(size), (x[some], y[some]), (sigma_x[some], sigma_y[some]))
+            _add_gaussians(canvas, rows[some], int(size), (x[some], y[some]), (sigma_x[some], sigma_y[some]))
 
 
 def _widths(known: npt.NDArray[np.float64], pixel_nm: float) -> npt.NDArray[np.float64]:
@@ -194,17 +239,16 @@ def _widths(known: npt.NDArray[np.float64], pixel_nm: float) -> npt.NDArray[np.f
 
 
 def _add_gaussians(
-    image: Image,
+    canvas: _Canvas,
+    rows: Rows,
     reach: int,
     centres: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
     sigmas: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
 ) -> None:
-    height, width = image.shape
-    columns, share_x = _shares(centres[0], sigmas[0], reach, width)
-    lines, share_y = _shares(centres[1], sigmas[1], reach, height)
-    pixel = lines[:, :, np.newaxis] * width + columns[:, np.newaxis, :]
-    light = (share_y[:, :, np.newaxis] * share_x[:, np.newaxis, :]).astype(np.float32)
-    np.add.at(image.reshape(-1), pixel.ravel(), light.ravel())
+    columns, share_x = _shares(centres[0], sigmas[0], reach, canvas.width)
+    lines, share_y = _shares(centres[1], sigmas[1], reach, canvas.height)
+    pixels = lines[:, :, np.newaxis] * canvas.width + columns[:, np.newaxis, :]
+    canvas.add(rows, pixels, (share_y[:, :, np.newaxis] * share_x[:, np.newaxis, :]).astype(np.float32))
 
 
 def _shares(

@@ -42,6 +42,7 @@ from cluster.protocol import (
     LeaseRequest,
     Leases,
     PendingJoins,
+    PictureQuery,
     Preview,
     PreviewRequest,
     TaskFailure,
@@ -165,12 +166,12 @@ def download_rows(job_id: str, scheduler: Scheduler, from_row: Annotated[int, Qu
 
 
 @jobs.get("/jobs/{job_id}/render.png", dependencies=[VIEWER])
-def render_job(
-    job_id: str, scheduler: Scheduler, pixel_nm: Annotated[float | None, Query(gt=0, le=10_000)] = None
-) -> Response:
+def render_job(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
     """Draw the localisations so far."""
     sheet = scheduler.state.job(job_id).sheet
-    return Response(pictures.png_of(sheet, scheduler.results, pixel_nm), media_type="image/png")
+    return Response(
+        pictures.png_of(sheet, scheduler.results, pictures.look_of(query)), media_type="image/png"
+    )
 
 
 @jobs.get("/jobs/{job_id}/spec", dependencies=[WORKER])

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from cluster.errors import OutOfSpace
 from cluster.results import h5r
@@ -285,6 +286,31 @@ async def test_the_picture_so_far_is_a_png(hands: Any) -> None:
     reply = await hands.http.get(f"/api/v1/jobs/{job_id}/render.png", params={"pixel_nm": 20})
 
     assert reply.content.startswith(b"\x89PNG")
+
+
+async def test_a_picture_may_be_of_a_region_and_coloured(hands: Any) -> None:
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    for lease in await hands.lease(worker, 1):
+        await hands.commit(worker, lease)
+    route = f"/api/v1/jobs/{job_id}/render.png"
+    look = {"region": "0,0,1000,500", "pixel_nm": 10, "colour_by": "frame", "white": 1, "style": "histogram"}
+
+    reply = await hands.http.get(route, params=look)
+    wrong = [
+        await hands.http.get(route, params={**look, **bad})
+        for bad in (
+            {"region": "1,2"},
+            {"colour_by": "z"},
+            {"colour_low": 1},
+            {"colour_by": "mood"},
+            {"hue": 1},
+        )
+    ]
+
+    assert reply.status_code == 200, reply.text
+    assert Image.open(io.BytesIO(reply.content)).size == (100, 50)
+    assert {reply.status_code for reply in wrong} == {400, 422}
 
 
 async def test_events_tell_a_job_to_its_end(hands: Any) -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 
 from cluster.errors import Conflict, Invalid
 from cluster.results.h5r import Writer
-from cluster.results.picture_files import before_and_after, colours, png, render_file, save_tiff
+from cluster.results.picture_files import Look, Tones, before_and_after, colours, png, render_file, save_tiff
 from cluster.results.provenance import Provenance
 from cluster.results.render import Field, Picture, field_of, finest_pixel_nm, nice_above, render
+from cluster.results.tints import Tint, tint_of
 from fitting.localisations import ResultCode
 
 MakeRows = Callable[..., np.ndarray]
@@ -194,9 +195,70 @@ def test_a_results_file_becomes_a_picture(
         source = writer.finish(make_provenance())
 
     assert render_file(source, tmp_path / "s.png").image.shape == (480, 640)
-    assert render_file(source, tmp_path / "s.tif", pixel_nm=20, mode="histogram").image.sum() > 90
+    assert render_file(source, tmp_path / "s.tif", look=Look(20, "histogram")).image.sum() > 90
     with pytest.raises(Conflict):
         render_file(source, tmp_path / "s.png")
     with pytest.raises(Invalid, match=r"\.png, \.tif"):
         render_file(source, tmp_path / "s.bmp")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5r", "s.png", "s.tif"]
+
+
+def test_a_region_is_drawn_as_that_part_of_the_whole(make_rows: MakeRows, tmp_path: Path) -> None:
+    rows = make_rows(300)
+
+    whole = render([rows], FIELD, pixel_nm=10)
+    part = render([rows], Field.parse("950,1450,2950,2450"), pixel_nm=10)
+
+    np.testing.assert_allclose(part.image, whole.image[150:250, 100:300], atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,x,4", "5,5,5,9", "9,9,1,1", "0,0,inf,1", "nan,0,1,1"])
+def test_what_is_no_region_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="region"):
+        Field.parse(text)
+
+
+@pytest.mark.parametrize("mode", ["gaussian", "histogram"])
+def test_a_pixel_has_the_mean_colour_of_what_is_in_it(one_row: Callable[..., np.ndarray], mode: Any) -> None:
+    early, late = one_row(1000.0, 1000.0), one_row(3000.0, 1000.0)
+    both = one_row(2000.0, 3000.0), one_row(2000.0, 3000.0)
+    late["tIndex"], both[1]["tIndex"] = 100, 100
+    tint = Tint("frame", 0, 100)
+
+    picture = render([early, late, *both], FIELD, pixel_nm=20, mode=mode, tint=tint)
+
+    assert picture.light is not None
+    first, last = tint.colours_of(early)[0], tint.colours_of(late)[0]
+    for x_nm, y_nm, colour in [(1000, 1000, first), (3000, 1000, last), (2000, 3000, (first + last) / 2)]:
+        at = (int((y_nm + 50) / 20), int((x_nm + 50) / 20))
+        np.testing.assert_allclose(picture.light[:, *at] / picture.image[at], colour, rtol=1e-4)
+
+
+def test_the_colours_span_the_frames_there_are_or_what_is_given(make_rows: MakeRows) -> None:
+    rows = make_rows(50)
+    rows["tIndex"] = np.arange(50) + 7
+
+    assert tint_of("frame", [rows[:20], rows[20:]]) == Tint("frame", 7, 56)
+    assert tint_of("frame", [rows], (0, 10)) == Tint("frame", 0, 10)
+    with pytest.raises(Invalid, match="no z"):
+        tint_of("z", [rows])
+    with pytest.raises(Invalid, match="no localisations"):
+        tint_of("frame", [rows[:0]])
+    with pytest.raises(Invalid, match="larger"):
+        tint_of("frame", [rows], (5, 5))
+
+
+def test_white_and_gamma_say_how_bright_a_pixel_is() -> None:
+    image = np.array([[0.0, 1.0, 4.0, 16.0]], np.float32)
+
+    assert Tones(gamma=0.5, white=16.0).of(image).tolist() == [[0.0, 0.25, 0.5, 1.0]]
+    assert Tones(gamma=1.0, white=4.0).of(image).tolist() == [[0.0, 0.25, 1.0, 1.0]]
+    assert Tones(gamma=1.0, brightest=0.5).of(image).tolist() == [[0.0, 0.25, 1.0, 1.0]]
+    for wrong in ({"gamma": 0}, {"brightest": 0}, {"white": -1}):
+        with pytest.raises(Invalid):
+            Tones(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_tiff_takes_no_colours(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="counts to measure in"):
+        render_file(tmp_path / "s.h5r", tmp_path / "s.tif", look=Look(colour_by="frame"))

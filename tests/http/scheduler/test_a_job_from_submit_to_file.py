@@ -310,7 +310,7 @@ async def test_a_picture_may_be_of_a_region_and_coloured(hands: Any) -> None:
 
     assert reply.status_code == 200, reply.text
     assert Image.open(io.BytesIO(reply.content)).size == (100, 50)
-    assert {reply.status_code for reply in wrong} == {400, 422}
+    assert [reply.status_code for reply in wrong] == [400] * 5
 
 
 async def test_events_tell_a_job_to_its_end(hands: Any) -> None:

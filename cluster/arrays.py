@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ import msgpack
 import numpy as np
 from numcodecs import blosc
 
-from cluster.errors import ChecksumMismatch, Invalid, TooLarge
+from cluster.bodies import FRAME_DTYPES, check_crc, checked_shape, integer, integers, prefixed, split, unpack
+from cluster.errors import Invalid, TooLarge
 
 FRAMES_MEDIA_TYPE: Final = "application/vnd.clusterofone.frames"
 RESULT_MEDIA_TYPE: Final = "application/vnd.clusterofone.result"
@@ -27,9 +28,6 @@ CODECS: Final = ("none", "blosc-lz4")
 
 _FRAMES_MAGIC: Final = b"C1FR"
 _RESULT_MAGIC: Final = b"C1RS"
-_PREFIX: Final = struct.Struct("<4sI")
-_MAX_HEADER_BYTES: Final = 1 << 20
-_FRAME_DTYPES: Final = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,9 @@ def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memor
         raise Invalid(f"codec {codec!r} is unknown; there are {', '.join(CODECS)}", field="codec")
     array = np.ascontiguousarray(frames.frames)
     name = array.dtype.name
-    if name not in _FRAME_DTYPES:
+    if name not in FRAME_DTYPES:
         raise Invalid(f"frames of type {name} cannot travel", field="dtype")
-    raw = array.astype(_FRAME_DTYPES[name], copy=False).data.cast("B") if array.size else memoryview(b"")
+    raw = array.astype(FRAME_DTYPES[name], copy=False).data.cast("B") if array.size else memoryview(b"")
     payload = raw
     if codec == "blosc-lz4" and array.nbytes:
         payload = memoryview(blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, 0, array.itemsize))
@@ -85,7 +83,7 @@ def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memor
         "crc32": zlib.crc32(payload),
         "missing": list(frames.missing),
     }
-    return [_prefixed(_FRAMES_MAGIC, header), payload]
+    return [prefixed(_FRAMES_MAGIC, header), payload]
 
 
 def decode_frames(body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES) -> FrameRange:
@@ -107,11 +105,11 @@ def decode_frames_as_sent(
     body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES
 ) -> tuple[FrameRange, bytes | None]:
     """Read a range of frames, and return with it the same frames as blosc packed them, if it did; raises as `decode_frames`."""
-    header, payload = _split(_FRAMES_MAGIC, body)
-    shape, dtype = _checked_shape(header, limit_bytes)
-    _check_crc(header, payload)
-    missing = tuple(_integers(header, "missing"))
-    start = _integer(header, "start")
+    header, payload = split(_FRAMES_MAGIC, body)
+    shape, dtype = checked_shape(header, limit_bytes)
+    check_crc(header, payload)
+    missing = tuple(integers(header, "missing"))
+    start = integer(header, "start")
     raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw, compressed = payload, None
     if header["codec"] == "blosc-lz4" and raw_bytes:
@@ -142,7 +140,7 @@ def encode_result(result: TaskResult) -> bytes:
         "bytes": len(payload),
         "crc32": zlib.crc32(payload),
     }
-    return _prefixed(_RESULT_MAGIC, header) + payload
+    return prefixed(_RESULT_MAGIC, header) + payload
 
 
 def decode_result(body: bytes | memoryview) -> TaskResult:
@@ -157,10 +155,10 @@ def decode_result(body: bytes | memoryview) -> TaskResult:
     """
     if len(body) > MAX_RESULT_BYTES:
         raise TooLarge(f"a result of {len(body)} bytes is over the limit of {MAX_RESULT_BYTES}")
-    header, payload = _split(_RESULT_MAGIC, body)
-    _check_crc(header, payload)
-    arrays = _unpack(payload)
-    start, stop = _integer(header, "start"), _integer(header, "stop")
+    header, payload = split(_RESULT_MAGIC, body)
+    check_crc(header, payload)
+    arrays = unpack(payload)
+    start, stop = integer(header, "start"), integer(header, "stop")
     status = _read_npy(arrays, "frame_status")
     if status is None or status.dtype != np.uint8 or status.shape != (stop - start,):
         raise Invalid("a result must hold one status for each of its frames", field="frame_status")
@@ -177,70 +175,6 @@ def decode_result(body: bytes | memoryview) -> TaskResult:
         reasons=_reasons(header.get("reasons", {})),
         seconds=float(header.get("seconds", 0.0)),
     )
-
-
-def _prefixed(magic: bytes, header: dict[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb(header)
-    return _PREFIX.pack(magic, len(packed)) + packed
-
-
-def _split(magic: bytes, body: bytes | memoryview) -> tuple[dict[str, Any], memoryview]:
-    view = memoryview(body)
-    if view.nbytes < _PREFIX.size:
-        raise Invalid("the body is too short to be one of ours")
-    found, length = _PREFIX.unpack_from(view)
-    if found != magic:
-        raise Invalid("the body does not begin as one of ours does")
-    if length > _MAX_HEADER_BYTES or _PREFIX.size + length > view.nbytes:
-        raise Invalid("the body's header is longer than the body")
-    header = _unpack(view[_PREFIX.size : _PREFIX.size + length])
-    payload = view[_PREFIX.size + length :]
-    if _integer(header, "bytes") != payload.nbytes:
-        raise ChecksumMismatch(f"{payload.nbytes} bytes arrived of {header['bytes']}")
-    return header, payload
-
-
-def _unpack(packed: memoryview) -> dict[str, Any]:
-    try:
-        value = msgpack.unpackb(packed, strict_map_key=True, max_ext_len=0)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        raise Invalid("the body's header cannot be read") from error
-    if not isinstance(value, dict):
-        raise Invalid("the body's header is not a map")
-    return value
-
-
-def _integer(header: Mapping[str, Any], key: str) -> int:
-    value = header.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Invalid(f"{key} must be a whole number, zero or more", field=key)
-    return value
-
-
-def _integers(header: Mapping[str, Any], key: str) -> list[int]:
-    values = header.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(v, int) and v >= 0 for v in values):
-        raise Invalid(f"{key} must be a list of whole numbers", field=key)
-    return values
-
-
-def _checked_shape(header: Mapping[str, Any], limit_bytes: int) -> tuple[Sequence[int], np.dtype[Any]]:
-    shape = _integers(header, "shape")
-    code = _FRAME_DTYPES.get(str(header.get("dtype")))
-    if len(shape) != 3 or code is None:
-        raise Invalid("frames must be a (frames, height, width) array of a known type", field="shape")
-    dtype = np.dtype(code)
-    needed = dtype.itemsize
-    for length in shape:
-        needed *= length
-    if needed > limit_bytes:
-        raise TooLarge(f"{needed} bytes of frames are over the limit of {limit_bytes}")
-    return shape, dtype
-
-
-def _check_crc(header: Mapping[str, Any], payload: memoryview) -> None:
-    if zlib.crc32(payload) != header.get("crc32"):
-        raise ChecksumMismatch("the bytes that arrived are not the bytes that were sent")
 
 
 def _decompress(payload: bytes, raw_bytes: int) -> bytes:

@@ -32,6 +32,7 @@ from cluster.protocol import (
     SeriesListing,
     SeriesPlace,
 )
+from cluster.stored_frames import encode_stored
 
 _READING_THREADS: Final = 8
 _BYTES_IN_FLIGHT: Final = 256 << 20
@@ -148,19 +149,28 @@ async def get_frames(
     start: Start = 0,
     stop: Stop = None,
     codec: Codec = "none",
+    stored: bool = False,
     fingerprint: Fingerprint = None,
 ) -> Response:
-    """Return a range of frames as one checksummed body of `cluster.arrays`."""
+    """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
     start, stop, size = await reading(reading.store.extent, path, start, stop)
     size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
     await reading.budget.take(size)
     try:
-        frames = await reading(reading.store.frames, path, start, stop, pinned=fingerprint)
-        buffers = await reading(encode_frames, frames, codec)
+        buffers = await reading(_body, reading.store, path, start, stop, codec, fingerprint, stored=stored)
     except BaseException:
         reading.budget.give_back(size)
         raise
     return FramesResponse(buffers, sent=partial(reading.budget.give_back, size))
+
+
+def _body(
+    store: SeriesStore, path: str, start: int, stop: int, codec: str, pinned: str | None, *, stored: bool
+) -> list[bytes | memoryview]:
+    found = store.stored(path, start, stop, pinned=pinned) if stored else None
+    if found is not None:
+        return encode_stored(found)
+    return encode_frames(store.frames(path, start, stop, pinned=pinned), codec)
 
 
 @_router.get("/series/{path:path}/frames/{number:int}.png")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cluster import job_calibrations
 from cluster.arrays import FrameRange
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
-from cluster.dataserver.readers.interface import Frames, LiesInFiles, SeriesShape
+from cluster.dataserver.readers.interface import LiesInBlocks, LiesInFiles, SeriesShape
 from cluster.dataserver.readers.registry import (
     file_on_disk,
     is_series_folder,
@@ -33,7 +33,9 @@ from cluster.protocol import (
     SeriesListing,
     SeriesPlace,
 )
+from cluster.stored_frames import StoredRange
 
+T = TypeVar("T")
 MAX_REQUEST_BYTES: Final = 256 << 20
 _RESULTS_FOLDER: Final = "analysis"
 
@@ -107,11 +109,25 @@ class SeriesStore:
         with self._readers.using(self._file(path)) as series:
             _check_range(path, series.reader.shape, start, stop)
             _check_pinned(path, series, pinned)
-            frames, unreadable = _read(path, series, start, stop)
+            frames, unreadable = _from_disk(path, lambda: series.reader.read(start, stop))
             if pinned is not None and not series.is_same():
                 raise _changed(path)
             missing = _within(series.reader.shape.missing, start, stop) | set(unreadable)
             return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+
+    def stored(self, path: str, start: int, stop: int, *, pinned: str | None = None) -> StoredRange | None:
+        """Return frames [start, stop) in the blocks in which they lie, or None if they lie in none; raises as `frames` does."""
+        with self._readers.using(self._file(path)) as series:
+            reader = series.reader
+            if not isinstance(reader, LiesInBlocks):
+                return None
+            _check_range(path, reader.shape, start, stop)
+            _check_pinned(path, series, pinned)
+            found = _from_disk(path, lambda: reader.stored(start, stop))
+            if pinned is not None and not series.is_same():
+                raise _changed(path)
+            missing = _within(reader.shape.missing, start, stop) | set(found.missing)
+            return replace(found, missing=tuple(sorted(missing)))
 
     def place(self, path: str, *, pinned: str | None = None) -> SeriesPlace:
         """Return in which files the frames lie, for a worker that can open them itself.
@@ -209,10 +225,10 @@ def _check_range(path: str, shape: SeriesShape, start: int, stop: int) -> None:
         )
 
 
-def _read(path: str, series: OpenSeries, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
+def _from_disk(path: str, read: Callable[[], T]) -> T:
     """A share that fails for a moment is no reason to call frames lost."""
     try:
-        return series.reader.read(start, stop)
+        return read()
     except OSError as error:
         raise Unavailable(f"{path} cannot be read now: {error.strerror or error}") from error
 

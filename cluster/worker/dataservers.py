@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from cluster.addresses import Candidate, Place, candidates
-from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
+from cluster.arrays import MAX_FRAMES_BYTES, FrameRange
 from cluster.backoff import Attempts, Backoff, Pace
 from cluster.errors import ChecksumMismatch, ClusterError, NotFound, TransientError, Unauthorised, Unavailable
 from cluster.protocol import CalibrationFile, DataServerInfo, Identity, SeriesFacts, SeriesPlace
+from cluster.stored_frames import decode
 from cluster.threads import DaemonThread
 from cluster.transport import CALIBRATION_BYTES, PLACE_BYTES, Link, calibration_route, series_route
 
@@ -60,7 +61,7 @@ class DataServers:
 
         async def fetch(link: Link, near: bool) -> FrameRange:
             params: dict[str, str | int | float] = {"start": start, "stop": stop}
-            params["codec"] = "none" if near else "blosc-lz4"
+            params |= {"codec": "none" if near else "blosc-lz4", "stored": 1}
             if fingerprint:
                 params["fingerprint"] = fingerprint
             reply = await link.request(
@@ -70,7 +71,7 @@ class DataServers:
                 timeout_s=_FRAMES_TIMEOUT_S,
                 limit_bytes=MAX_FRAMES_BYTES,
             )
-            return await self._decoder.call(lambda: decode_frames(reply.content))
+            return await self._decoder.call(lambda: decode(reply.content))
 
         return await self._patiently(servers, fetch)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from cluster.dataserver.live.blocks import crc32c, unsealed
+from cluster.blocks import crc32c, unsealed
 from cluster.dataserver.live.durable import write_synced, write_whole
 from cluster.dataserver.live.layout import ARCHIVE, ARRAY, DOCUMENT, Layout, array_document, chunk_name
 from cluster.errors import ChecksumMismatch, Conflict

@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from cluster.blocks import sealed
 from cluster.dataserver.live import archive
-from cluster.dataserver.live.blocks import Frames, decode_chunk, encode_chunk, sealed
+from cluster.dataserver.live.blocks import Frames, decode_chunk, encode_chunk
 from cluster.dataserver.live.durable import append_synced, is_leftover, remove, write_whole
 from cluster.dataserver.live.events import read_events
 from cluster.dataserver.live.layout import (

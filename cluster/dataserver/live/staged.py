@@ -14,7 +14,8 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-from cluster.dataserver.live.blocks import Frames, as_frames, crc32c
+from cluster.blocks import crc32c
+from cluster.dataserver.live.blocks import Frames, as_frames
 from cluster.dataserver.live.durable import append_synced
 from cluster.dataserver.live.layout import Layout
 

@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 
 from cluster.dataserver.live import archive
-from cluster.dataserver.live.blocks import decode_chunk
+from cluster.dataserver.live.blocks import decode_chunk, encode_chunk
 from cluster.dataserver.live.events import read_events
 from cluster.dataserver.live.layout import ARCHIVE, ARRAY, STAGED, Record, chunk_name, read_record
 from cluster.dataserver.live.presence import end_of, find, gaps, present
 from cluster.dataserver.readers.interface import Frames, SeriesShape, values_from
 from cluster.errors import ChecksumMismatch, Invalid, Unavailable
 from cluster.protocol import SeriesEvent
+from cluster.stored_frames import StoredRange
 
 FORMAT: Final = "acquired zarr"
 
@@ -49,6 +50,21 @@ class AcquiredZarr:
             if found is not None:
                 frames[begin - start : end - start] = found[begin - first : end - first]
         return frames, tuple(lost)
+
+    def stored(self, start: int, stop: int) -> StoredRange:
+        """Return the chunks' bytes; whether they are damaged is for the one to see who unpacks them."""
+        layout, blocks, lost = self._layout, list[tuple[int, bytes]](), list[int]()
+        for chunk in layout.chunks(start, stop):
+            first, last = layout.bounds(chunk)
+            try:
+                data = self._stored(chunk)
+            except ChecksumMismatch:
+                lost += range(max(start, first), min(stop, last))
+                continue
+            if data is not None:
+                blocks.append((first, data))
+        size = (layout.height, layout.width, layout.dtype, layout.chunk_frames)
+        return StoredRange(start, stop, *size, tuple(blocks), tuple(lost))
 
     def events(self) -> list[SeriesEvent]:
         """Return the events that were there when it was opened."""
@@ -91,22 +107,35 @@ class AcquiredZarr:
 
     def _chunk(self, chunk: int) -> Frames | None:
         """Return the frames of a chunk, or None if none of them ever came."""
-        staged = self._found.staged.get(chunk)
+        staged = self._staged(chunk)
         if staged is not None:
-            try:
-                return staged.frames()
-            except FileNotFoundError:  # it has become whole since
-                return self._whole(chunk)
-        if self._record.array == ARRAY and chunk not in self._found.whole:
-            return None
-        return self._whole(chunk)
+            return staged
+        data = self._whole(chunk)
+        return (
+            None if data is None else decode_chunk(self._layout, data, f"{self._folder.name}, chunk {chunk}")
+        )
 
-    def _whole(self, chunk: int) -> Frames | None:
+    def _stored(self, chunk: int) -> bytes | None:
+        """Return a chunk as it lies, or as it would lie if all of its frames had come; None if none ever came."""
+        staged = self._staged(chunk)
+        return self._whole(chunk) if staged is None else b"".join(encode_chunk(self._layout, staged))
+
+    def _staged(self, chunk: int) -> Frames | None:
+        """Return the frames of a chunk that came in pieces, unless it is whole."""
+        pieces = self._found.staged.get(chunk)
+        try:
+            return None if pieces is None else pieces.frames()
+        except FileNotFoundError:  # it has become whole since
+            return None
+
+    def _whole(self, chunk: int) -> bytes | None:
+        """Return the bytes of a whole chunk, or None if none of its frames ever came."""
+        if self._record.array == ARRAY and chunk not in self._found.whole and chunk not in self._found.staged:
+            return None
         try:
             if self._record.array == ARCHIVE:
-                data = archive.chunk_bytes(self._folder, self._layout, chunk)
-            else:
-                data = (self._folder / ARRAY / chunk_name(chunk)).read_bytes()
+                return archive.chunk_bytes(self._folder, self._layout, chunk)
+            return (self._folder / ARRAY / chunk_name(chunk)).read_bytes()
         except FileNotFoundError as error:
             if self._record.array == ARCHIVE:
                 self._check_never_there(chunk)
@@ -116,7 +145,6 @@ class AcquiredZarr:
                     f"{self._folder.name} was archived or completed just now; ask again"
                 ) from error
             raise ChecksumMismatch(f"chunk {chunk} of {self._folder.name} is gone") from error
-        return decode_chunk(self._layout, data, f"{self._folder.name}, chunk {chunk}")
 
     def _check_never_there(self, chunk: int) -> None:
         """An archive holds no chunk of which every frame is missing; any other that is absent was lost."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from cluster.protocol import MetadataValue, SeriesEvent
+from cluster.stored_frames import StoredRange
 
 Frames = np.ndarray[Any, np.dtype[Any]]  # (n, h, w) uint8 | uint16 | float32 ADU, native byte order
 Ranges = tuple[tuple[int, int], ...]
@@ -92,6 +93,15 @@ class LiesInFiles(Protocol):
 
     def runs(self) -> tuple[Run, ...] | None:
         """Return where the whole frames lie, or None if these do not lie so."""
+        ...
+
+
+@runtime_checkable
+class LiesInBlocks(Protocol):
+    """A reader of a format that keeps frames in the blocks of `cluster.blocks`, so that these can be sent as they lie."""
+
+    def stored(self, start: int, stop: int) -> StoredRange:
+        """Return the blocks that hold frames [start, stop); `missing` names those that `read` could not read either."""
         ...
 
 

@@ -116,6 +116,14 @@ async def test_frames_arrive_as_they_were_written(http: httpx.AsyncClient, stack
     np.testing.assert_array_equal(found.frames, stack[2:7])
 
 
+async def test_frames_that_lie_in_no_blocks_come_as_ever(http: httpx.AsyncClient, stack: Any) -> None:
+    reply = await http.get(
+        f"{CELL}/frames", params={"start": 2, "stop": 7, "stored": 1, "codec": "blosc-lz4"}
+    )
+
+    np.testing.assert_array_equal(decode_frames(reply.content).frames, stack[2:7])
+
+
 async def test_a_transposed_file_serves_the_same_frames(http: httpx.AsyncClient, stack: Any) -> None:
     reply = await http.get("/api/v1/series/a.h5/frames")
 

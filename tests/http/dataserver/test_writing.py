@@ -17,6 +17,7 @@ from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.writing import Writing
 from cluster.http import Gate
 from cluster.protocol import Identity, Role
+from cluster.stored_frames import decode
 from cluster.trust import token, verifiers
 
 SECRET = b"s" * 32
@@ -108,6 +109,13 @@ async def test_a_series_is_made_filled_and_completed(client_as: ClientAs, http: 
         f"{SERIES}/frames", params={"fingerprint": made.json()["fingerprint"]}
     )
     assert np.array_equal(decode_frames(read.content).frames[:10], STACK)
+    as_it_lies = await client_as("worker").get(
+        f"{SERIES}/frames", params={"stored": 1, "start": 1, "stop": 12}
+    )
+    sent = decode(as_it_lies.content)
+    assert as_it_lies.content[:4] == b"C1ST"
+    assert (sent.start, sent.missing) == (1, (10, 11))
+    assert np.array_equal(sent.frames[:9], STACK[1:])
 
 
 async def test_the_same_bytes_again_change_nothing_and_others_are_a_conflict_that_names_the_frames(

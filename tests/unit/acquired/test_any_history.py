@@ -20,6 +20,7 @@ from cluster.dataserver.live.series import AcquiredSeries
 from cluster.dataserver.readers.acquired import AcquiredZarr
 from cluster.errors import Conflict
 from cluster.protocol import NewSeries
+from cluster.stored_frames import decode, encode_stored
 
 HEIGHT, WIDTH, CHUNK, MOST = 3, 4, 4, 18
 
@@ -190,6 +191,9 @@ class Histories(RuleBasedStateMachine):
             for number in range(shape.frames):
                 expected = frame(number) if number in self.there else np.zeros((HEIGHT, WIDTH))
                 assert np.array_equal(read[number], expected)
+            sent = decode(b"".join(encode_stored(reader.stored(1, shape.frames))))
+            assert (sent.start, sent.missing) == (1, ())
+            assert np.array_equal(sent.frames, read[1:])
 
     def teardown(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+from cluster.arrays import FrameRange
 from cluster.dataserver.live import series as series_module
 from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.live.noise_steps import rounded
@@ -17,6 +18,7 @@ from cluster.dataserver.live.series import AcquiredSeries
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import Conflict, Forbidden, Invalid, OutOfSpace, Unavailable
 from cluster.protocol import NewSeries, NoiseStep, SeriesEvent
+from cluster.stored_frames import decode, encode_stored
 
 STACK = np.random.default_rng(5).poisson(120, (21, 12, 16)).astype(np.uint16)
 
@@ -99,6 +101,31 @@ def test_a_growing_series_is_listed_and_served_and_its_fingerprint_stays(
     assert read.missing == (9, 10, 11)
 
 
+def _both_ways(root: Path, start: int, stop: int) -> list[FrameRange]:
+    """A range as it is read, and as it arrives when it is sent as it lies."""
+    store = SeriesStore([root])
+    stored = store.stored("cell.zarr", start, stop)
+    assert stored is not None
+    return [store.frames("cell.zarr", start, stop), decode(b"".join(encode_stored(stored)))]
+
+
+@pytest.mark.parametrize("state", ["in pieces", "complete", "archived"])
+def test_frames_sent_as_they_lie_arrive_as_they_are_read(
+    tmp_path: Path, made: AcquiredSeries, state: str
+) -> None:
+    made.append(0, STACK[:3])
+    made.append(5, STACK[5:11])
+    if state != "in pieces":
+        made.complete(14)
+    if state == "archived":
+        made.archive()
+
+    for start, stop in [(0, 11), (0, 1), (2, 6), (5, 11), (4, 8)]:
+        read, sent = _both_ways(tmp_path, start, stop)
+        assert (sent.start, sent.missing) == (read.start, read.missing)
+        np.testing.assert_array_equal(sent.frames, read.frames)
+
+
 def test_a_damaged_chunk_costs_its_frames_and_no_others(tmp_path: Path, made: AcquiredSeries) -> None:
     made.append(0, STACK[:12])
     file = made.folder / "0" / "c.1.0.0"
@@ -106,10 +133,10 @@ def test_a_damaged_chunk_costs_its_frames_and_no_others(tmp_path: Path, made: Ac
     data[40] ^= 1
     file.write_bytes(data)
 
-    read = SeriesStore([tmp_path]).frames("cell.zarr", 0, 12)
-
-    assert read.missing == (4, 5, 6, 7)
-    assert np.array_equal(read.frames[8:], STACK[8:12])
+    for read in _both_ways(tmp_path, 0, 12):
+        assert read.missing == (4, 5, 6, 7)
+        assert not read.frames[4:8].any()
+        assert np.array_equal(read.frames[8:], STACK[8:12])
 
 
 @pytest.mark.parametrize("archived", [False, True])
@@ -121,9 +148,8 @@ def test_a_chunk_that_is_gone_is_missing(tmp_path: Path, made: AcquiredSeries, a
     for file in made.folder.rglob("c.*" if archived else "c.1.0.0"):
         file.unlink()
 
-    read = SeriesStore([tmp_path]).frames("cell.zarr", 0, 12)
-
-    assert read.missing == (tuple(range(12)) if archived else (4, 5, 6, 7))
+    for read in _both_ways(tmp_path, 0, 12):
+        assert read.missing == (tuple(range(12)) if archived else (4, 5, 6, 7))
 
 
 def test_the_same_frames_after_completion_are_there_already_and_new_ones_come_too_late(

@@ -14,20 +14,17 @@ import argparse
 import json
 import multiprocessing
 import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import tifffile
+from running_cluster import Cluster
 from surroundings import surroundings
 from workload import Workload, series
 
@@ -35,7 +32,6 @@ from cluster.client import Client
 
 _SETTINGS = {"background": "-30:0", "background_percentile": None, "roi_half_size": 3}
 _DISTINCT = 1000  # frames that differ; the series repeats them
-_RUNNING = re.compile(r"scheduler +(http://\S+)")
 _ENDED = {"done", "done_with_errors", "failed", "cancelled"}
 
 
@@ -49,11 +45,11 @@ def main() -> None:
         root = Path(folder)
         path = _written(root / "data", images, frames, work)
         engine, cluster, first = [], [], []
-        with _Cluster(root, arguments.workers) as running:
-            running.job(path.name)  # kernels, caches and connections are warm from here on
+        with Cluster(root, arguments.workers) as client:
+            _job(client, path.name)  # kernels, caches and connections are warm from here on
             for _ in range(repeats):
                 engine.append(frames / _side_by_side(images, frames, arguments.workers, work))
-                seconds, first_s = running.job(path.name)
+                seconds, first_s = _job(client, path.name)
                 cluster.append(frames / seconds)
                 first.append(first_s)
     result = {
@@ -121,76 +117,27 @@ def _engine(
     times.put(time.perf_counter() - began)
 
 
-class _Cluster:
-    """A cluster on this machine, as a user starts it."""
+def _job(client: Client, name: str) -> tuple[float, float]:
+    """Localise a series; return the seconds to the end, and to the first row."""
+    began = time.perf_counter()
+    job = client.submit(name, analysis=_SETTINGS)
+    first: list[float] = []
 
-    def __init__(self, root: Path, workers: int) -> None:
-        self._log = root / "cluster.log"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("CLUSTEROFONE")}
-        environment |= {"CLUSTEROFONE_HOME": str(root / "home"), "PYMEDATADIR": str(root / "data")}
-        self._environment = environment
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "clusterofone",
-                    "-n",
-                    str(workers),
-                    "--no-browser",
-                    "--root",
-                    str(root / "data"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        self._client: Client | None = None
-
-    def __enter__(self) -> Self:
-        deadline = time.monotonic() + 60
-        while not (found := _RUNNING.search(self._log.read_text())):
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                raise SystemExit(self._log.read_text())
+    def look() -> None:
+        while not first:
+            if len(client.localisations(job.id)):
+                first.append(time.perf_counter() - began)
             time.sleep(0.05)
-        token = subprocess.run(
-            [sys.executable, "-m", "clusterofone", "token", "--role", "owner"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=self._environment,
-        ).stdout.strip()
-        self._client = Client(found[1], token)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
-
-    def job(self, name: str) -> tuple[float, float]:
-        """Localise a series; return the seconds to the end, and to the first row."""
-        client = self._client
-        assert client is not None
-        began = time.perf_counter()
-        job = client.submit(name, analysis=_SETTINGS)
-        first: list[float] = []
-
-        def look() -> None:
-            while not first:
-                if len(client.localisations(job.id)):
-                    first.append(time.perf_counter() - began)
-                time.sleep(0.05)
-
-        looking = threading.Thread(target=look)
-        looking.start()
-        while (now := client.job(job.id)).state not in _ENDED:
-            time.sleep(0.02)
-        took = time.perf_counter() - began
-        looking.join()
-        if now.state != "done":
-            raise SystemExit(f"the job ended as {now.state}: {now.error}")
-        return took, first[0]
+    looking = threading.Thread(target=look)
+    looking.start()
+    while (now := client.job(job.id)).state not in _ENDED:
+        time.sleep(0.02)
+    took = time.perf_counter() - began
+    looking.join()
+    if now.state != "done":
+        raise SystemExit(f"the job ended as {now.state}: {now.error}")
+    return took, first[0]
 
 
 if __name__ == "__main__":

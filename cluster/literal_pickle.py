@@ -71,7 +71,7 @@ class _Machine:
     def _finish(self) -> Any:
         if len(self._stack) != 1 or self._text[self._at :].strip(b"\0"):
             raise ValueError("more than one value")
-        return self._stack[0]
+        return self.pop()
 
     def line(self) -> bytes:
         end = self._text.index(b"\n", self._at)
@@ -105,7 +105,9 @@ class _Machine:
         return value
 
     def put(self) -> None:
-        self._memo[self.line()] = self._stack[-1]
+        name, value = self.line(), self.pop()
+        self.push(value)
+        self._memo[name] = value
 
     def get(self) -> None:
         self.push(self._memo[self.line()])

@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 JoinPolicy = Literal["approve", "open", "token"]
+PROFILES_SHELF: Final = "@profiles"
+CALIBRATION_SHELF: Final = "@calibration"
+CALIBRATION_FOLDER: Final = "CALIBRATION"
+"""What PYME calls the folder of the cameras' maps, in the folder of its data."""
 
 
 class Settings(BaseModel):
@@ -63,6 +67,25 @@ class Places(Settings):
         return self.state / "machine.json"
 
 
+class LabFolders(Settings):
+    """What a lab knows of its microscopes and how it likes to analyse: folders of files, on a share if wished.
+
+    `profiles` and `presets` hold one TOML file each, `calibration` has PYME's layout: a folder for each camera's serial number.
+    `configured`: somebody said where the profiles are, so that it is an error, a share that is away say, if they are not.
+    """
+
+    profiles: Path | None = None
+    presets: Path | None = None
+    calibration: Path | None = None
+    configured: bool = False
+
+    @property
+    def shelves(self) -> dict[str, Path]:
+        """Return the folders whose files a data server serves under a name of their own, by that name."""
+        found = {PROFILES_SHELF: self.profiles, CALIBRATION_SHELF: self.calibration}
+        return {name: folder for name, folder in found.items() if folder is not None}
+
+
 class Runtime(Settings):
     """Where this user's running cluster is: written when it is ready, removed when it stops."""
 
@@ -92,6 +115,7 @@ class SchedulerSettings(Settings):
     host_names: tuple[str, ...] = ()  # that it answers to beside its own
     on_done: tuple[str, ...] = ()  # a command of the owner's, run when a job has ended
     results_root: Path | None = None
+    lab: LabFolders = LabFolders()
 
 
 class DataServerSettings(Settings):
@@ -105,6 +129,9 @@ class DataServerSettings(Settings):
     host_names: tuple[str, ...] = ()  # that it answers to beside its own
     advertise: tuple[str, ...] = ()  # where workers reach it, if not at its own addresses
     read_only: bool = False
+    shelves: Mapping[
+        str, Path
+    ] = {}  # folders served under names of their own, beside the roots, and not listed
     scheduler: str | None = None
     token: str | None = Field(default=None, repr=False)
 

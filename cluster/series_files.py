@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.dataserver.open_readers import OpenReaders
 from cluster.dataserver.readers.interface import Frames, SeriesReader, SeriesShape
-from cluster.dataserver.readers.registry import open_series
+from cluster.dataserver.readers.registry import file_on_disk, open_series
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Invalid
 
@@ -70,7 +70,8 @@ def opened(file: Path) -> Iterator[SeriesFile]:
             shape = series.reader.shape
             if not shape.frames:
                 raise Invalid(f"{file.name} holds no frames")
-            said = {key: value.value for key, value in (shape.metadata | read_sidecars(file)).items()}
+            beside = read_sidecars(file_on_disk(file)) | read_sidecars(file)
+            said = {key: value.value for key, value in (shape.metadata | beside).items()}
             yield SeriesFile(file, said, series.fingerprint, series.reader)
     finally:
         readers.close()

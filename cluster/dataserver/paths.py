@@ -7,7 +7,7 @@ then by where it leads: what resolves to outside its root is not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,10 +60,14 @@ def _segment_fault(segment: str) -> str | None:
 
 
 class Roots:
-    """The folders that are served. The first that has a name wins."""
+    """The folders that are served. The first that has a name wins.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    A shelf is a folder beside the roots: its files go by its name (`@profiles/left/dark.tif`), and it is in no listing.
+    """
+
+    def __init__(self, folders: Sequence[Path], shelves: Mapping[str, Path] | None = None) -> None:
         self._folders = tuple(folders)
+        self._shelves = dict(shelves or {})
 
     def file(
         self, path: str, what: str = "series", *, accepts: Callable[[Path], bool] = Path.is_file
@@ -101,10 +105,12 @@ class Roots:
 
     def _candidates_with_root(self, segments: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         """Yield where each root would have it; roots are resolved anew, for a share may come and go."""
-        for folder in self._folders:
+        shelf = self._shelves.get(segments[0]) if segments else None
+        on_shelf = [(shelf, segments[1:])] if shelf is not None else []
+        for folder, parts in (*on_shelf, *((folder, segments) for folder in self._folders)):
             try:
                 root = folder.resolve()
-                candidate = root.joinpath(*segments).resolve()
+                candidate = root.joinpath(*parts).resolve()
             except (OSError, RuntimeError, ValueError):
                 continue
             if candidate.is_relative_to(root):

@@ -59,7 +59,7 @@ class _DataServer:
         self.machine = this_machine(places.machine).id
         self.membership = membership or Membership()
         self.joined = asyncio.Event()
-        self.store = SeriesStore(settings.roots, now=time.monotonic)
+        self.store = SeriesStore(settings.roots, shelves=settings.shelves, now=time.monotonic)
         self.gate = Gate(
             verifiers=self.membership.verifiers,
             hosts=_own_names(lan=settings.lan) | {name.lower() for name in settings.host_names},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -43,8 +43,15 @@ _RESULTS_FOLDER: Final = "analysis"
 class SeriesStore:
     """What a data server serves. `now` is a monotonic clock in seconds."""
 
-    def __init__(self, roots: Sequence[Path], *, now: Clock = time.monotonic, open_limit: int = 16) -> None:
-        self._roots = Roots(roots)
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        *,
+        shelves: Mapping[str, Path] | None = None,
+        now: Clock = time.monotonic,
+        open_limit: int = 16,
+    ) -> None:
+        self._roots = Roots(roots, shelves)
         self._readers = OpenReaders(open_series, now=now, limit=open_limit)
 
     def listing(self, under: str) -> SeriesListing:

@@ -102,3 +102,19 @@ def test_a_root_that_is_away_is_skipped_and_found_when_it_comes(tmp_path: Path) 
     (tmp_path / "share" / "a.tif").write_bytes(b"x")
 
     assert roots.file("a.tif").is_file()
+
+
+def test_a_shelf_is_a_folder_under_a_name_of_its_own_and_is_not_left_either(tmp_path: Path) -> None:
+    for name in ("root/a.tif", "root/@maps/own.tif", "maps/left/dark.tif", "secret.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    roots = Roots([tmp_path / "root"], {"@maps": tmp_path / "maps"})
+
+    assert roots.file("@maps/left/dark.tif") == (tmp_path / "maps/left/dark.tif").resolve()
+    assert roots.file("@maps/own.tif") == (tmp_path / "root/@maps/own.tif").resolve()
+    for path in ("left/dark.tif", "@other/left/dark.tif"):
+        with pytest.raises(NotFound):
+            roots.file(path)
+    with pytest.raises(Invalid):
+        roots.file("@maps/../secret.tif")
+    assert [folder for _, folder in roots.folders("")] == [(tmp_path / "root").resolve()]

@@ -16,10 +16,10 @@ import numpy as np
 
 from fitting import foreign, plugins
 from fitting.catalogue import FITS as BUILT_IN
-from fitting.errors import InvalidSettings
+from fitting.errors import InvalidMetadata, InvalidSettings
 from fitting.fit_types import Fit
 from fitting.parsing import parse
-from fitting.requirements import check_metadata, missing_metadata, required_metadata
+from fitting.requirements import KEYS, check_metadata, complaints, missing_metadata, required_metadata
 from fitting.schema import json_schema
 from fitting.settings import BY_KEY, BY_NAME, SETTINGS, Setting
 from fitting.windows import (
@@ -38,6 +38,7 @@ from fitting.windows import (
 __all__ = [
     "FIDUCIAL_REACH",
     "FITS",
+    "KEYS",
     "OPTION_KEYS",
     "SETTINGS",
     "Fit",
@@ -45,6 +46,7 @@ __all__ = [
     "analysed_range",
     "background_limits",
     "background_window",
+    "check_given",
     "check_metadata",
     "context_range",
     "declarations",
@@ -175,6 +177,24 @@ def resolve(
     _check_consistency(settings)
     _check_fit(fit, settings)
     return settings
+
+
+def check_given(metadata: Mapping[str, object]) -> None:
+    """Refuse values that make no sense, in metadata that need not be complete.
+
+    Raises
+    ------
+    InvalidMetadata
+        If one is out of range, or of the wrong kind; names its key.
+    """
+    for key, complaint in complaints(metadata).items():
+        raise InvalidMetadata((key,), f"{key} {complaint}")
+    for key, value in metadata.items():
+        if key in BY_KEY:
+            try:
+                parse(BY_KEY[key], value, given_as=key)
+            except InvalidSettings as error:
+                raise InvalidMetadata((key,), str(error)) from error
 
 
 def _with_options(analysis: Mapping[str, object]) -> dict[str, object]:

@@ -12,9 +12,12 @@ from fitting.errors import InvalidMetadata
 
 
 @dataclass(frozen=True)
-class _Key:
+class Key:
+    """A number that the metadata must say: its unit ("" for none), what it means, and one that a camera might have."""
+
     unit: str
     meaning: str
+    example: float
     over: float | None = None  # exclusive lower limit
     minimum: float | None = None
     maximum: float | None = None
@@ -44,17 +47,18 @@ class _Key:
         return low if self.maximum is None else f"{low} and at most {self.maximum:g}"
 
 
-_KEYS: dict[str, _Key] = {
-    "voxelsize.x": _Key("µm", "size of a pixel", over=0.0, maximum=10.0),
-    "voxelsize.y": _Key("µm", "size of a pixel", over=0.0, maximum=10.0),
-    "Camera.ElectronsPerCount": _Key("e⁻/ADU", "electrons per ADU", over=0.0, maximum=1e6),
-    "Camera.ADOffset": _Key("ADU", "reading of a dark pixel", minimum=-1e6, maximum=1e6),
-    "Camera.ReadNoise": _Key("e⁻", "read noise, rms", minimum=0.0, maximum=1e6),
-    "Camera.TrueEMGain": _Key("", "gain of the EM register, 1 without", over=0.0, maximum=1e5),
-    "Camera.NoiseFactor": _Key(
-        "", "excess noise factor, 1.41 with EM gain, else 1", minimum=1.0, maximum=10.0
+KEYS: dict[str, Key] = {
+    "voxelsize.x": Key("µm", "size of a pixel", 0.1, over=0.0, maximum=10.0),
+    "voxelsize.y": Key("µm", "size of a pixel", 0.1, over=0.0, maximum=10.0),
+    "Camera.ElectronsPerCount": Key("e⁻/ADU", "electrons per ADU", 0.47, over=0.0, maximum=1e6),
+    "Camera.ADOffset": Key("ADU", "reading of a dark pixel", 100, minimum=-1e6, maximum=1e6),
+    "Camera.ReadNoise": Key("e⁻", "read noise, rms", 1.6, minimum=0.0, maximum=1e6),
+    "Camera.TrueEMGain": Key("", "gain of the EM register, 1 without", 20, over=0.0, maximum=1e5),
+    "Camera.NoiseFactor": Key(
+        "", "excess noise factor, 1.41 with EM gain, else 1", 1.41, minimum=1.0, maximum=10.0
     ),
 }
+"""What may be required, in the order in which a person would say it."""
 _ALWAYS = ("voxelsize.x", "voxelsize.y", "Camera.ElectronsPerCount")
 
 
@@ -90,17 +94,22 @@ def check_metadata(settings: Mapping[str, object], metadata: Mapping[str, object
         Naming every key that is missing or makes no sense, in one message.
     """
     missing = missing_metadata(settings, metadata)
-    wrong = {key: complaint for key in _KEYS if (complaint := _complaint(key, metadata)) is not None}
+    wrong = complaints(metadata)
     if not missing and not wrong:
         return
     parts = []
     if missing:
-        named = ", ".join(f"{key} {_KEYS[key]}" for key in missing)
+        named = ", ".join(f"{key} {KEYS[key]}" for key in missing)
         parts.append(f"the metadata lack {named}")
     parts += [f"{key} {complaint}" for key, complaint in wrong.items()]
     raise InvalidMetadata((*missing, *wrong), "; ".join(parts))
 
 
+def complaints(metadata: Mapping[str, object]) -> dict[str, str]:
+    """What is wrong with the values that are there, by key."""
+    return {key: complaint for key in KEYS if (complaint := _complaint(key, metadata)) is not None}
+
+
 def _complaint(key: str, metadata: Mapping[str, object]) -> str | None:
     value = metadata.get(key)
-    return None if value is None else _KEYS[key].complaint(value)
+    return None if value is None else KEYS[key].complaint(value)

@@ -42,8 +42,10 @@ from cluster.protocol import (
     PendingJoin,
     PendingJoins,
     PictureQuery,
+    PresetInfo,
     Preview,
     PreviewRequest,
+    ProfileListing,
     SeriesFacts,
     SeriesListing,
     Worker,
@@ -60,6 +62,7 @@ _PREVIEW_S: Final = 90.0
 _ROWS_LIMIT_BYTES: Final = 2 << 30
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
+_PRESETS: Final = TypeAdapter(list[PresetInfo])
 _ANY_JOB: Final[TypeAdapter[Job | JobDetail]] = TypeAdapter(Job | JobDetail)
 
 
@@ -257,6 +260,15 @@ class Client(CalibrationCalls):
     def fits(self) -> list[FitInfo]:
         """Return every type of fit with the schema of its settings."""
         return listed(_FITS, self._again("GET", "/fits"))
+
+    def presets(self) -> list[PresetInfo]:
+        """Return the presets, built-in and the lab's own."""
+        return listed(_PRESETS, self._again("GET", "/presets"))
+
+    def profiles(self, series: str | None = None) -> ProfileListing:
+        """Return the microscope profiles, and which are for a series."""
+        params = {} if series is None else {"series": series}
+        return self._again("GET", "/profiles", params=params).message(ProfileListing)
 
     def workers(self) -> list[Worker]:
         """Return the workers."""

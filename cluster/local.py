@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from cluster import trust
-from cluster.config import JoinPolicy, Places
+from cluster.config import JoinPolicy, LabFolders, Places
 from cluster.supervisor import Role, Supervisor
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class Plan:
     insecure: bool = False
     task_frames: int | None = None
     results_root: Path | None = None
+    lab: LabFolders | None = None  # None: as the roles find it configured
     polite: bool = False
 
     def log(self, role: str) -> Path:
@@ -133,6 +134,9 @@ class LocalCluster:
         arguments = ["--name", self.plan.name, "--host", self.plan.host]
         for root in self.plan.roots:
             arguments += ["--root", str(root)]
+        lab = self.plan.lab
+        if lab is not None:
+            arguments += _given(("--profiles", lab.profiles), ("--calibration", lab.calibration))
         if self.plan.lan:
             arguments.append("--lan")
         if self.plan.insecure:
@@ -141,13 +145,13 @@ class LocalCluster:
 
     def _scheduler_arguments(self) -> list[str]:
         arguments = ["scheduler", *self._shared_arguments(), "--join", self.plan.join]
-        for option, value in (
+        presets = self.plan.lab.presets if self.plan.lab is not None else None
+        options = (
             ("--task-frames", self.plan.task_frames),
             ("--results-root", self.plan.results_root),
-        ):
-            if value is not None:
-                arguments += [option, str(value)]
-        return arguments
+            ("--presets", presets),
+        )
+        return arguments + _given(*options)
 
     def _worker_arguments(self) -> list[str]:
         arguments = ["worker", "--one", "--scheduler", self.url]
@@ -164,6 +168,11 @@ class LocalCluster:
         self._thread.join(5.0)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+def _given(*options: tuple[str, object]) -> list[str]:
+    """Return those options that have a value, as arguments."""
+    return [argument for name, value in options if value is not None for argument in (name, str(value))]
 
 
 def _port_of(said: dict[str, Any]) -> int:

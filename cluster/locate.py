@@ -43,6 +43,9 @@ class FileConfig(BaseModel):
     name: str | None = None
     on_done: tuple[str, ...] = ()  # a command and its words, run by the scheduler when a job has ended
     shares: dict[str, Path] = {}  # a folder as the data server names it, and where it is here
+    profiles: Path | None = None  # the folder of microscope profiles
+    presets: Path | None = None  # the folder of the lab's own presets
+    calibration: Path | None = None  # a folder of camera maps in PYME's layout
 
 
 @dataclass(frozen=True)

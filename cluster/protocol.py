@@ -80,7 +80,7 @@ class DataServerRegistered(Message):
 
 
 class MetadataValue(Message):
-    """A value and where it came from: "file", "sidecar NAME", "job", "estimated …"."""
+    """A value and where it came from: "file", "sidecar NAME", "job", "profile: NAME.toml", "estimated …"."""
 
     value: Any
     source: Text
@@ -375,6 +375,49 @@ class FitInfo(Message):
     title: str
     description: str
     settings: dict[str, Any]
+
+
+class PresetInfo(Message):
+    """Settings under a name. `source` is "built-in" or the lab's file; `problem` says why it cannot be used as it is."""
+
+    name: Text
+    title: str
+    settings: dict[str, Any]
+    source: Text
+    problem: str | None = None
+
+
+class ProfileInfo(Message):
+    """A microscope profile: for which series it is, and what it says of them.
+
+    `matches` and `reason` are of the series that was asked about, None without one. `problem` says what is wrong with the file.
+    """
+
+    name: Text
+    file: Text
+    title: str = ""
+    when: list[str] = []
+    values: dict[str, Any] = {}
+    maps: list[dict[str, Any]] = []
+    matches: bool | None = None
+    reason: str | None = None
+    problem: str | None = None
+
+
+class ProfileListing(Message):
+    """The microscope profiles in the lab's folder, and what a series would get of them.
+
+    `filled` holds what profiles and folders of camera maps say of the series, `missing` the keys that its jobs would still lack with the default
+    settings; `problem` says why its jobs would be refused.
+    """
+
+    folder: str | None
+    profiles: list[ProfileInfo]
+    series: Text | None = None
+    filled: dict[str, MetadataValue] = {}
+    missing: list[str] = []
+    notes: list[str] = []
+    problem: str | None = None
 
 
 # --- calibrations -----------------------------------------------------------------------------------------------

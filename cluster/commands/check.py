@@ -19,6 +19,7 @@ import typer
 from cluster.commands import console, surroundings
 from cluster.commands.options import Json
 from cluster.config import data_root
+from cluster.errors import ClusterError
 from cluster.serving import DEFAULT_PORTS
 
 Verdict = Literal["ok", "note", "problem"]
@@ -56,6 +57,7 @@ def doctor(
         _numba_cache,
         _root,
         _disk,
+        _profiles,
         _ports,
         _own_cluster,
         lambda: _network(seconds),
@@ -125,6 +127,20 @@ def _disk() -> Finding:
     free = shutil.disk_usage(folder if folder.exists() else folder.home()).free
     verdict: Verdict = "problem" if free < _LOW_DISK_BYTES else "ok"
     return Finding("disk", verdict, f"{console.megabytes(free)} free for state and results")
+
+
+def _profiles() -> Finding:
+    from cluster.lab import Lab
+
+    folders = surroundings.lab_folders()
+    try:
+        found, broken = Lab(folders).profiles()
+    except ClusterError as error:
+        return Finding("microscope profiles", "problem", str(error))
+    faults = [*broken, *(profile.fault for profile in found if profile.fault)]
+    if faults:
+        return Finding("microscope profiles", "problem", f"{folders.profiles}: {'; '.join(faults)}")
+    return Finding("microscope profiles", "ok", f"{len(found)} in {folders.profiles}")
 
 
 def _ports() -> Finding:

@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from cluster.commands import console
 from cluster.commands.connection import relative_to_roots
+from cluster.config import CALIBRATION_SHELF, PROFILES_SHELF
 from cluster.job_calibrations import check_suffix
 
+_SHELVES: Final = (f"{PROFILES_SHELF}/", f"{CALIBRATION_SHELF}/")
+"""Names of files in the lab's folders, which every cluster of the lab serves under them."""
 SETTINGS: Final = ("psf", "sigma_curves", "shifts", "variance_map", "dark_map", "flatfield_map")
 
 
@@ -98,7 +101,7 @@ def copy_to(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
 def _named(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in SETTINGS:
         path = analysis.get(name)
-        if isinstance(path, str) and path:
+        if isinstance(path, str) and path and not path.startswith(_SHELVES):
             if name in {"psf", "shifts", "sigma_curves"}:
                 check_suffix(name, path)
             yield name, path

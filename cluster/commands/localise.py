@@ -20,7 +20,7 @@ from cluster.commands.connection import Scheduler, Token, connect, relative_to_r
 from cluster.commands.following import follow as followed
 from cluster.commands.following import summary
 from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, analysis, job_request
-from cluster.config import Places
+from cluster.config import LabFolders, Places
 from cluster.errors import CallerError
 from cluster.local import LocalCluster, Plan
 from cluster.locate import read_config
@@ -278,9 +278,18 @@ def private_cluster(
             port=None,
             task_frames=task_frames,
             results_root=results_root,
+            lab=_lab_folders(),
         )
         with LocalCluster(plan, environ, on_event=console.say) as cluster:
             yield Place(Client(cluster.url, cluster.token), plan.roots, private=True, copied=copied)
+
+
+def _lab_folders() -> LabFolders:
+    """Return the lab's folders for a private cluster: one that is not there, and that nobody spoke of, is none."""
+    folders = surroundings.lab_folders()
+    if folders.configured or (folders.profiles is not None and folders.profiles.is_dir()):
+        return folders
+    return folders.model_copy(update={"profiles": None})
 
 
 def series_root(series: list[Path]) -> Path:

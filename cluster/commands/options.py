@@ -26,7 +26,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help='A setting (JSON, else text), repeatable: --set preset=dna-paint (or dstorm, palm, beads), --set threshold=1.2 --set background=-10:0. A fit\'s own: --set \'options={"z": "lookup"}\'. All are in docs/fits.md.',
+        help='A setting (JSON, else text), repeatable: --set preset=dna-paint (clusterofone presets lists them), --set microscope=NAME (clusterofone profiles), --set threshold=1.2 --set background=-10:0. A fit\'s own: --set \'options={"z": "lookup"}\'. All are in docs/fits.md.',
     ),
 ]
 Meta = Annotated[

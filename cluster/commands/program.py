@@ -35,6 +35,7 @@ def _register() -> None:
         drift,
         files,
         jobs,
+        lab,
         localise,
         psf,
         roles,
@@ -45,7 +46,7 @@ def _register() -> None:
     )
 
     parts = (
-        start, localise, jobs, roles, worker, access, auto, simulate, files, psf, shifts, cameramaps, drift, check,
+        start, localise, jobs, lab, roles, worker, access, auto, simulate, files, psf, shifts, cameramaps, drift, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)

@@ -45,6 +45,24 @@ HostName = Annotated[
         help="Answer to this host name too, repeatable: that of a reverse proxy or of a service.",
     ),
 ]
+Profiles = Annotated[
+    Path | None,
+    typer.Option(
+        "--profiles",
+        metavar="DIR",
+        help="The folder of microscope profiles; a share is fine",
+        show_default="that of config.toml, else profiles in the configuration folder",
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="DIR",
+        help="A folder of camera maps as PYME keeps them, one folder a serial number",
+        show_default="that of config.toml, else $PYMEDATADIR/CALIBRATION",
+    ),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve everyone, without tokens.")]
 
 
@@ -72,10 +90,22 @@ def scheduler(
     results_root: Annotated[
         Path | None, typer.Option(help="Where results go when a root cannot be written.")
     ] = None,
+    profiles: Profiles = None,
+    presets: Annotated[
+        Path | None,
+        typer.Option(
+            "--presets",
+            metavar="DIR",
+            help="The folder of the lab's own presets",
+            show_default="that of config.toml, else presets in the configuration folder",
+        ),
+    ] = None,
+    calibration: Calibration = None,
 ) -> None:
     """Run the scheduler alone.
 
-    A command to run when a job has ended is `on_done = ["…", …]` in config.toml.
+    A command to run when a job has ended is `on_done = ["…", …]` in config.toml. Where microscope profiles and presets lie stands there too,
+    as `profiles = "…"`, `presets = "…"`, `calibration = "…"`.
 
     Example: [bold]clusterofone scheduler --lan --root /data[/]
     """
@@ -98,6 +128,7 @@ def scheduler(
         host_names=tuple(host_name or ()),
         on_done=read_config(places.config).on_done,
         results_root=results_root or surroundings.results_root(roots),
+        lab=surroundings.lab_folders(profiles, presets, calibration),
     )
     runtime_file = places.runtime(chosen)
 
@@ -150,6 +181,8 @@ def dataserver(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Take no frames and files from acquisitions.")
     ] = False,
+    profiles: Profiles = None,
+    calibration: Calibration = None,
 ) -> None:
     """Run a data server alone.
 
@@ -174,6 +207,7 @@ def dataserver(
         host_names=tuple(host_name or ()),
         advertise=tuple(advertise or ()),
         read_only=read_only,
+        shelves=surroundings.lab_folders(profiles, None, calibration).shelves,
         scheduler=url,
         token=token or surroundings.own_token(runtime.name if runtime else chosen),
     )

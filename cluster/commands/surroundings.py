@@ -14,7 +14,8 @@ import psutil
 
 from cluster import trust
 from cluster.commands import console
-from cluster.config import Places, Runtime, data_root, read_runtime
+from cluster.config import CALIBRATION_FOLDER, LabFolders, Places, Runtime, data_root, read_runtime
+from cluster.locate import read_config
 from cluster.protocol import Identity, Role
 
 _NAME: Final = re.compile(r"^[\w.@-]{1,48}$")
@@ -75,6 +76,24 @@ def results_root(roots: tuple[Path, ...]) -> Path | None:
     fallback = data_root(os.environ)
     fallback.mkdir(parents=True, exist_ok=True)
     return fallback
+
+
+def lab_folders(
+    profiles: Path | None = None, presets: Path | None = None, calibration: Path | None = None
+) -> LabFolders:
+    """Return the folders of profiles, presets and camera maps: as asked, else by the configuration file, else where they are by default."""
+    config, home = read_config(places().config), places().config
+    default = data_root(os.environ) / CALIBRATION_FOLDER
+    return LabFolders(
+        profiles=_absolute(profiles or config.profiles or home / "profiles"),
+        presets=_absolute(presets or config.presets or home / "presets"),
+        calibration=_absolute(calibration or config.calibration or default),
+        configured=profiles is not None or config.profiles is not None,
+    )
+
+
+def _absolute(folder: Path) -> Path:
+    return folder.expanduser().absolute()
 
 
 def own_runtime(name: str | None = None) -> Runtime | None:

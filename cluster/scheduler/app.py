@@ -43,8 +43,10 @@ from cluster.protocol import (
     Leases,
     PendingJoins,
     PictureQuery,
+    PresetInfo,
     Preview,
     PreviewRequest,
+    ProfileListing,
     TaskFailure,
     Worker,
     WorkerRegistered,
@@ -190,6 +192,20 @@ async def preview(request: PreviewRequest, scheduler: Scheduler) -> Preview:
 async def list_fits(scheduler: Scheduler) -> list[FitInfo]:
     """List the types of fit with the JSON schemas of their settings."""
     return fit_infos(one.fit for one in scheduler.foreign_fits().values())
+
+
+@jobs.get("/presets", dependencies=[VIEWER])
+async def list_presets(scheduler: Scheduler) -> list[PresetInfo]:
+    """List the presets, built-in and the lab's own, with their settings."""
+    return await scheduler.presets()
+
+
+@jobs.get("/profiles", dependencies=[VIEWER])
+async def list_profiles(
+    scheduler: Scheduler, series: Annotated[str | None, Query(max_length=1024)] = None
+) -> ProfileListing:
+    """List the microscope profiles; with a series, which are for it and what it would get."""
+    return await scheduler.profiles(series)
 
 
 # --- calibrations -----------------------------------------------------------------------------------------------

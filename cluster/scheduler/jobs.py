@@ -19,11 +19,19 @@ from cluster.job_calibrations import (
     check_suffix,
     psf_scale,
 )
+from cluster.lab import is_of_lab
 from cluster.metadata_keys import check_known
-from cluster.presets import with_preset
-from cluster.protocol import FitDeclaration, JobRequest, MetadataValue, PreviewRequest
+from cluster.protocol import (
+    DataServerInfo,
+    FitDeclaration,
+    JobRequest,
+    MetadataValue,
+    PreviewRequest,
+    SeriesFacts,
+)
 from cluster.scheduler.dataservers import Located, SeriesSource
 from cluster.scheduler.foreign_fits import ForeignFit
+from cluster.scheduler.lab import LabDesk
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
 from cluster.scheduler.outputs import Outputs, stem_of
 from cluster.scheduler.sheets import Sheet
@@ -31,6 +39,7 @@ from fitting import fits
 from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
 from fitting.geometry import chip_origin, place, rectangles
 from fitting.layouts import channels_of
+from fitting.settings import BY_NAME
 
 T = TypeVar("T")
 
@@ -50,7 +59,9 @@ class Draft:
     analysis: dict[str, Any] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     elsewhere: Mapping[str, fits.Fit] = field(default_factory=dict)
+    servers: dict[str, DataServerInfo] = field(default_factory=dict)
     declared: FitDeclaration | None = None
 
     @property
@@ -60,15 +71,17 @@ class Draft:
 
 
 class Submissions:
-    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds; `elsewhere` gives the fits that only workers have."""
+    """Makes sheets out of requests. `wall` is the wall clock, in Unix seconds; `elsewhere` gives the fits that only workers have, `lab` what the lab's folders add."""
 
     def __init__(
         self,
         source: SeriesSource,
         outputs: Outputs,
         wall: Callable[[], float],
-        elsewhere: Callable[[], Mapping[str, ForeignFit]] = dict,
+        elsewhere: Callable[[], Mapping[str, ForeignFit]],
+        lab: LabDesk,
     ) -> None:
+        self._lab = lab
         self._elsewhere = elsewhere
         self._source = source
         self._outputs = outputs
@@ -142,15 +155,14 @@ class Submissions:
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
         draft = Draft(located, {**located.facts.metadata, **given})
-        analysis, preset = with_preset(analysis)
-        draft.notes += [preset] if preset else []
         elsewhere = self._elsewhere()
         draft.elsewhere = {name: one.fit for name, one in elsewhere.items()}
+        analysis = await self._with_the_labs(draft, analysis)
         with_settings = _named(lambda: fits.resolve(analysis, draft.values, draft.elsewhere))
         if (chosen := elsewhere.get(str(with_settings["fit"]))) is not None:
             draft.declared = chosen.declaration
         await self._estimate_offset(draft, with_settings)
-        _named(lambda: fits.check_metadata(with_settings, draft.values))
+        _check_metadata(draft, with_settings)
         draft.analysis = with_settings
         _check_roi(draft)
         _check_channels(draft)
@@ -164,6 +176,14 @@ class Submissions:
             await self._pin_psf(draft, str(with_settings["psf"]))
         return draft
 
+    async def _with_the_labs(self, draft: Draft, analysis: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings with those of their preset; what profiles say goes into the metadata."""
+        settings, note = await self._lab.with_preset(analysis, draft.elsewhere)
+        done = await self._lab.completed(draft.metadata, settings)
+        draft.metadata, draft.doubts = done.metadata, done.doubts
+        draft.notes += [*([note] if note else []), *done.notes]
+        return done.analysis
+
     async def _estimate_offset(self, draft: Draft, analysis: Mapping[str, object]) -> None:
         if OFFSET_KEY not in fits.missing_metadata(analysis, draft.values):
             return
@@ -176,7 +196,7 @@ class Submissions:
 
     async def _pin_map(self, draft: Draft, name: str, path: str) -> None:
         """Name a camera map by its path under the roots, and pin its bytes."""
-        facts = (await self._found(draft, name, path, self._source.locate)).facts
+        facts = await self._located(draft, name, path)
         frames = draft.located.facts
         draft.notes += check_map(name, facts, (frames.height, frames.width), draft.values)
         draft.analysis[name], draft.maps[name] = facts.path, facts.fingerprint
@@ -192,28 +212,49 @@ class Submissions:
     async def _pin_psf(self, draft: Draft, path: str) -> None:
         """The same for a PSF, with the pitches that it or the file beside it says."""
         check_suffix("psf", path)
-        facts = (await self._found(draft, "psf", path, self._source.locate)).facts
+        facts = await self._located(draft, "psf", path)
         scale = psf_scale(facts, [1000 * float(draft.values[f"voxelsize.{axis}"]) for axis in "xy"])
         _check_psf_channels(draft, facts.path, int(scale["channels"]))
         draft.analysis["psf"], draft.maps["psf"] = facts.path, facts.fingerprint
         draft.maps[PSF_SCALE] = json.dumps(scale)
 
+    async def _located(self, draft: Draft, name: str, path: str) -> SeriesFacts:
+        """Find a file that travels as frames do; a data server that has it is among the job's, after those of the series."""
+        found = await self._found(draft, name, path, self._source.locate)
+        draft.servers |= {server.id: server for server in found.servers}
+        return found.facts
+
     async def _found(self, draft: Draft, name: str, path: str, ask: Callable[[str], Awaitable[T]]) -> T:
-        """Ask for a file by its path under the roots; it may be named as beside the series."""
-        check_place(name, path)
+        """Ask for a file by its path under the roots; whoever describes a series may name it as beside that."""
+        said_by = _named_by(draft, name)
+        try:
+            check_place(name, path)
+        except Invalid as error:
+            error.detail += f" (named by {said_by})" if said_by else ""
+            raise
         folder = draft.located.facts.path.rpartition("/")[0]
-        beside = f"{folder}/{path}" if folder else path
+        beside = f"{folder}/{path}" if folder and not is_of_lab(said_by) else path
         try:
             try:
                 return await ask(beside)
             except NotFound:
                 return await ask(path)
         except NotFound as error:
-            raise absent(name, path, error.facts.get("roots", [])) from error
+            refused = absent(name, path, error.facts.get("roots", []))
+            refused.detail += f" (named by {said_by})" if said_by else ""
+            raise refused from error
         except ClusterError as error:
-            error.detail = f"{name}: {error.detail}"
+            error.detail = f"{name}: {error.detail}{f' (named by {said_by})' if said_by else ''}"
             error.facts["field"] = name
             raise
+
+
+def _named_by(draft: Draft, setting: str) -> str:
+    """Return who named a file, empty if the job did."""
+    key = BY_NAME[setting].pyme_key
+    entry = None if key is None else draft.metadata.get(key)
+    is_meant = entry is not None and draft.analysis.get(setting) == entry.value
+    return entry.source if entry is not None and is_meant and entry.source != "job" else ""
 
 
 def _common(draft: Draft, now: float) -> dict[str, Any]:
@@ -227,7 +268,9 @@ def _common(draft: Draft, now: float) -> dict[str, Any]:
         "facts": facts,
         "declared": draft.declared,
         "maps": draft.maps,
-        "dataservers": draft.located.servers,
+        "dataservers": list(
+            ({server.id: server for server in draft.located.servers} | draft.servers).values()
+        ),
         "notes": [*draft.notes, *_missing_notes(draft)],
         "created": now,
     }
@@ -278,6 +321,15 @@ def _analysed_range(draft: Draft) -> tuple[int, int]:
             field="analysis.start_at",
         )
     return start, stop
+
+
+def _check_metadata(draft: Draft, settings: Mapping[str, object]) -> None:
+    """Refuse metadata that are incomplete; what was doubtful about profiles may be why."""
+    try:
+        _named(lambda: fits.check_metadata(settings, draft.values))
+    except Invalid as error:
+        error.detail += "".join(f"; {doubt}" for doubt in draft.doubts)
+        raise
 
 
 def _check_roi(draft: Draft) -> None:

@@ -98,6 +98,7 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
         join=settings.join,
         roots=settings.roots,
         results_root=settings.results_root,
+        lab=settings.lab,
     )
     rules = Rules(
         lease_s=settings.lease_s, max_attempts=settings.max_attempts, task_frames=settings.task_frames

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from cluster.config import JoinPolicy
+from cluster.config import JoinPolicy, LabFolders
 from cluster.errors import ClusterError, Conflict, Unavailable
+from cluster.lab import Lab
 from cluster.protocol import (
     DataServerRegistered,
     DataServerRegistration,
@@ -22,6 +23,8 @@ from cluster.protocol import (
     Job,
     JobRequest,
     JobSpec,
+    PresetInfo,
+    ProfileListing,
     Role,
     Versions,
 )
@@ -41,6 +44,7 @@ from cluster.scheduler.foreign_fits import ForeignFit, foreign_fits
 from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
+from cluster.scheduler.lab import LabDesk
 from cluster.scheduler.merging import Merger
 from cluster.scheduler.on_done import Command, OnDone
 from cluster.scheduler.outputs import Outputs
@@ -69,6 +73,7 @@ class Cluster:
     join: JoinPolicy = "approve"
     roots: tuple[Path, ...] = ()
     results_root: Path | None = None
+    lab: LabFolders = field(default_factory=LabFolders)
     tick_s: float = 1.0
     event_gap_s: float = 0.25
     cancel_wait_s: float = 30.0
@@ -96,7 +101,9 @@ class Service:
         self.epoch = journal.read_now(load_epoch) + 1
         outputs = Outputs(cluster.roots, cluster.results_root)
         series = source(self.dataservers)
-        self._submissions = Submissions(series, outputs, clocks.wall, self.foreign_fits)
+        self._series = series
+        self._lab = LabDesk(Lab(cluster.lab, cluster.roots))
+        self._submissions = Submissions(series, outputs, clocks.wall, self.foreign_fits, self._lab)
         self.calibrations = CalibrationDesk(series)
         self.workers = WorkerDesk(
             self.state, blobs, versions=cluster.versions, cluster_id=cluster.cluster_id, epoch=self.epoch
@@ -144,6 +151,7 @@ class Service:
         await self._follower.close()
         await self._merger.finish()
         await self._on_done.close()
+        self._lab.close()
         self.state.journal.close()
 
     # --- jobs --------------------------------------------------------------------------------------------------
@@ -199,6 +207,17 @@ class Service:
     def foreign_fits(self) -> dict[str, ForeignFit]:
         """Return the fits that only workers have, by what they declare of them."""
         return foreign_fits(self.state.cards.values())
+
+    async def presets(self) -> list[PresetInfo]:
+        """Return the presets, built-in and the lab's own; raises `Unavailable`."""
+        return await self._lab.presets({name: one.fit for name, one in self.foreign_fits().items()})
+
+    async def profiles(self, series: str | None) -> ProfileListing:
+        """Return the microscope profiles, and what a series would get of them; raises as `SeriesSource.locate` does."""
+        if series is None:
+            return await self._lab.profiles()
+        facts = (await self._series.locate(series)).facts
+        return await self._lab.profiles(facts.path, facts.metadata)
 
     def spec(self, job_id: str) -> JobSpec:
         """Return what a worker must know of a job; raises `NotFound`."""

@@ -47,6 +47,8 @@ CLIENT_CALLS: dict[str, Callable[[Client], Any]] = {
     "calibration_kinds": lambda c: c.calibration_kinds(),
     "identity": lambda c: c.identity(),
     "fits": lambda c: c.fits(),
+    "presets": lambda c: c.presets(),
+    "profiles": lambda c: c.profiles("day 1/cells #2.tif"),
     "workers": lambda c: c.workers(),
     "pending_joins": lambda c: c.pending_joins(),
     "approve": lambda c: c.approve("p1"),

@@ -31,6 +31,8 @@ ALLOWED = {
     ("get", "/api/v1/jobs/{job_id}/spec"): {"worker"},
     ("post", "/api/v1/preview"): {"submitter"},
     ("get", "/api/v1/fits"): {"viewer", "submitter"},
+    ("get", "/api/v1/presets"): {"viewer", "submitter"},
+    ("get", "/api/v1/profiles"): {"viewer", "submitter"},
     ("get", "/api/v1/calibrations/kinds"): {"viewer", "submitter"},
     ("post", "/api/v1/calibrations"): {"submitter"},
     ("get", "/api/v1/calibrations"): {"viewer", "submitter"},

@@ -61,6 +61,16 @@ def test_what_lies_elsewhere_is_copied_with_its_facts_and_found_again_by_its_nam
     assert again == {psf}
 
 
+def test_files_of_the_labs_folders_go_by_their_name_everywhere(lab: Path) -> None:
+    named = {"dark_map": "@profiles/left/dark.tif", "variance_map": "@calibration/SN-17/variance_10ms.tif"}
+
+    found = given_files.files_of(named, [lab / "data/day/series.tif"], [lab / "data"])
+    renamed = given_files.renamed(named, lab / "data/day/series.tif", [lab / "data"], {})
+
+    assert found == set()
+    assert renamed == named
+
+
 def test_a_name_of_another_clusters_root_is_looked_for_above_the_series(lab: Path) -> None:
     psf = touch(lab / "data/calibration/psf.tif")
 

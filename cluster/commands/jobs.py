@@ -12,6 +12,7 @@ from cluster.commands import console
 from cluster.commands.connection import Scheduler, Token, connect
 from cluster.commands.following import ENDED, say_if_nobody_works, summary
 from cluster.commands.following import follow as followed
+from cluster.commands.missing_metadata import Desk
 from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.protocol import Job
 
@@ -65,7 +66,7 @@ def submit(
         follow=follow,
     )
     with connection.client as client:
-        job = client.submit_request(request)
+        job = Desk("submit").sent(client.submit_request, request, series)
         say_if_nobody_works(client)
     if json:
         console.print_json(job)

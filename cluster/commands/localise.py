@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,25 +18,16 @@ from cluster.commands import console, given_files, surroundings
 from cluster.commands.connection import Scheduler, Token, connect, relative_to_roots
 from cluster.commands.following import follow as followed
 from cluster.commands.following import summary
+from cluster.commands.missing_metadata import Desk
 from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, analysis, job_request
 from cluster.config import LabFolders, Places
-from cluster.errors import CallerError
 from cluster.local import LocalCluster, Plan
 from cluster.locate import read_config
-from cluster.protocol import Job, JobRequest
+from cluster.protocol import Job, JobRequest, Preview
 
 PRIVATE: Final = "private"
 _FIRST_START_S: Final = 120.0
 _STARTING_S: Final = 20.0
-_PLACEHOLDERS: Final = {
-    "voxelsize.x": "MICROMETRES",
-    "voxelsize.y": "MICROMETRES",
-    "Camera.ADOffset": "ADU",
-    "Camera.ElectronsPerCount": "ELECTRONS_PER_ADU",
-    "Camera.ReadNoise": "ELECTRONS",
-    "Camera.TrueEMGain": "GAIN",
-    "Camera.NoiseFactor": "FACTOR",
-}
 
 Series = Annotated[
     list[Path],
@@ -119,14 +109,14 @@ def localise(
     """
     _check_arguments(series, output, overwrite=overwrite, local=scheduler is None)
     ended: list[Job] = []
+    desk = Desk("localise")
     chosen = analysis(fit, settings, like)
     with _place(series, chosen, workers, scheduler, token, task_frames, output) as place:
         for path in series:
             request = job_request(place.name_of(path), fit, settings, meta, metadata, like, name=path.name)
             request = place.with_its_names(request, path)
             request = request.model_copy(update={"output": _asked_output(place, output), "follow": follow})
-            with _completing(path, request):
-                job = place.client.submit_request(request)
+            job = desk.sent(place.client.submit_request, request, str(path))
             job = _followed(place, job)
             ended.append(_delivered(place, job, output))
             console.say(summary(ended[-1]))
@@ -168,10 +158,11 @@ def preview(
         request = place.with_its_names(job_request(name, fit, settings, meta, metadata, like), series)
         if place.private or place.roots:
             _wait_for_a_worker(place.client, _FIRST_START_S if place.private else _STARTING_S)
-        with _completing(series, request):
-            found = place.client.preview(
-                name, analysis=request.analysis, metadata=request.metadata, frames=frames
-            )
+
+        def tested(asked: JobRequest) -> Preview:
+            return place.client.preview(name, analysis=asked.analysis, metadata=asked.metadata, frames=frames)
+
+        found = Desk("test").sent(tested, request, str(series))
         picture(place.client, found, target)
     for note in found.notes:
         console.say(f"note: {note}")
@@ -340,32 +331,6 @@ def _wait_for_a_worker(client: Client, longest_s: float) -> None:
             if any(worker.state in {"idle", "working"} for worker in client.workers()):
                 return
             time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _completing(path: Path, request: JobRequest) -> Iterator[None]:
-    """When metadata are missing, print the command line that would give them."""
-    try:
-        yield
-    except CallerError as error:
-        missing = error.facts.get("keys") or []
-        if not missing:
-            raise
-        command = _completed(path, request, missing)
-        console.refuse(f"{error.detail}\nFill in the capitals and run it again:\n  {command}")
-
-
-def _completed(path: Path, request: JobRequest, missing: list[str]) -> str:
-    given = [f"--meta {key}={_word(value)}" for key, value in request.metadata.items() if key not in missing]
-    asked = [f"--meta {key}={_PLACEHOLDERS.get(key, 'VALUE')}" for key in missing]
-    chosen = [f"--set {key}={_word(value)}" for key, value in request.analysis.items()]
-    return " ".join(["clusterofone localise", shlex.quote(str(path)), *chosen, *given, *asked])
-
-
-def _word(value: Any) -> str:
-    import json
-
-    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
 
 
 def _print_jobs(jobs: list[Job]) -> None:

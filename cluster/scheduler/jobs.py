@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -168,12 +169,15 @@ class Submissions:
         _check_channels(draft)
         for name in MAPS:
             if with_settings[name]:
-                await self._pin_map(draft, name, str(with_settings[name]))
+                with _saying_who_named_it(draft, name):
+                    await self._pin_map(draft, name, str(with_settings[name]))
         for name in TABLES:
             if isinstance(with_settings[name], str):
-                await self._pin_table(draft, name, str(with_settings[name]))
+                with _saying_who_named_it(draft, name):
+                    await self._pin_table(draft, name, str(with_settings[name]))
         if isinstance(with_settings["psf"], str):
-            await self._pin_psf(draft, str(with_settings["psf"]))
+            with _saying_who_named_it(draft, "psf"):
+                await self._pin_psf(draft, str(with_settings["psf"]))
         return draft
 
     async def _with_the_labs(self, draft: Draft, analysis: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,27 +230,32 @@ class Submissions:
 
     async def _found(self, draft: Draft, name: str, path: str, ask: Callable[[str], Awaitable[T]]) -> T:
         """Ask for a file by its path under the roots; whoever describes a series may name it as beside that."""
-        said_by = _named_by(draft, name)
-        try:
-            check_place(name, path)
-        except Invalid as error:
-            error.detail += f" (named by {said_by})" if said_by else ""
-            raise
+        check_place(name, path)
         folder = draft.located.facts.path.rpartition("/")[0]
-        beside = f"{folder}/{path}" if folder and not is_of_lab(said_by) else path
+        beside = f"{folder}/{path}" if folder and not is_of_lab(_named_by(draft, name)) else path
         try:
             try:
                 return await ask(beside)
             except NotFound:
                 return await ask(path)
         except NotFound as error:
-            refused = absent(name, path, error.facts.get("roots", []))
-            refused.detail += f" (named by {said_by})" if said_by else ""
-            raise refused from error
+            raise absent(name, path, error.facts.get("roots", [])) from error
         except ClusterError as error:
-            error.detail = f"{name}: {error.detail}{f' (named by {said_by})' if said_by else ''}"
+            error.detail = f"{name}: {error.detail}"
             error.facts["field"] = name
             raise
+
+
+@contextmanager
+def _saying_who_named_it(draft: Draft, setting: str) -> Iterator[None]:
+    """Add to the refusal of a file who named it, if the job did not, and what to say to go on without it."""
+    try:
+        yield
+    except ClusterError as error:
+        if said_by := _named_by(draft, setting):
+            without = f"; {setting}=null goes on without" if setting in MAPS else ""
+            error.detail += f" (named by {said_by}{without})"
+        raise
 
 
 def _named_by(draft: Draft, setting: str) -> str:

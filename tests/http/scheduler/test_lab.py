@@ -156,7 +156,7 @@ async def test_a_map_that_is_nowhere_is_named_with_its_profile(lab: Any, source:
     problem = (await lab.submit()).json()
 
     assert (problem["code"], problem["field"]) == ("not_found", "dark_map")
-    assert problem["detail"].endswith("(named by profile: left.toml)")
+    assert problem["detail"].endswith("(named by profile: left.toml; dark_map=null goes on without)")
 
 
 async def test_a_map_of_a_profile_is_not_taken_for_a_file_beside_the_series(
@@ -174,6 +174,22 @@ async def test_a_map_of_a_profile_is_not_taken_for_a_file_beside_the_series(
     assert job["analysis"]["dark_map"] == "maps/dark.tif"
 
 
+async def test_a_map_that_does_not_fit_is_refused_with_its_profile_and_can_be_left_out(
+    lab: Any, source: Any, facts: Any
+) -> None:
+    source.series["@profiles/left/dark.tif"] = facts("@profiles/left/dark.tif", frames=1, width=24)
+
+    problem = (await lab.submit()).json()
+    without = await lab.job(
+        await lab.submitted(analysis={"dark_map": None}, metadata={"Camera.ADOffset": 100})
+    )
+
+    assert (problem["code"], problem["field"]) == ("invalid", "analysis.dark_map")
+    assert "24 × 64 px" in problem["detail"]
+    assert problem["detail"].endswith("(named by profile: left.toml; dark_map=null goes on without)")
+    assert without["analysis"]["dark_map"] is None
+
+
 async def test_a_place_on_one_machine_is_refused_with_the_profile_that_names_it(
     lab: Any, folders: LabFolders
 ) -> None:
@@ -185,7 +201,7 @@ async def test_a_place_on_one_machine_is_refused_with_the_profile_that_names_it(
     problem = (await lab.submit()).json()
 
     assert (problem["code"], problem["field"]) == ("invalid", "analysis.dark_map")
-    assert problem["detail"].endswith("(named by profile: left.toml)")
+    assert problem["detail"].endswith("(named by profile: left.toml; dark_map=null goes on without)")
 
 
 async def test_presets_are_listed_and_used_the_labs_own_too(lab: Any) -> None:

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def profiles(
     series: Annotated[
         str | None,
-        typer.Argument(metavar="[SERIES]", help="Say which are for this series, and what it gets of them."),
+        typer.Argument(metavar="SERIES", help="Say which are for this series, and what it gets of them."),
     ] = None,
     new: Annotated[
         str | None,

@@ -68,7 +68,6 @@ class Bomb:
         b"(lp0\n" + b"".join(b"(lp%d\ng%d\nag%d\na" % (n + 1, n, n) for n in range(60)) + b".",
         b"N",
         b"NN.",
-        b"NN.",
         b"(.",
         b"(p0\n(g0\nl.",
     ],

@@ -635,10 +635,11 @@ class TaskFailure(Message):
     """An attempt came to nothing.
 
     "error": the fit raised; "refused": this worker cannot do it (data unreachable, fit unknown); "handed_back": a
-    planned stop, which counts against nobody; "invalid": the input itself is wrong, so that no other worker need try.
+    planned stop, which counts against nobody; "invalid": the input itself is wrong, so that no other worker need try;
+    "changed": the series is not the one that the job began with, so that nothing more of the job need be tried.
     """
 
-    kind: Literal["error", "refused", "handed_back", "invalid"]
+    kind: Literal["error", "refused", "handed_back", "invalid", "changed"]
     attempt: int = Field(ge=1)
     message: Annotated[str, Field(max_length=4096)]
     traceback: Annotated[str, Field(max_length=65536)] | None = None

@@ -160,7 +160,7 @@ class WorkerDesk:
 
     async def fail(self, worker_id: str, job_id: str, task_id: int, failure: TaskFailure) -> None:
         """Take back an attempt that came to nothing."""
-        if failure.kind in {"error", "invalid"}:
+        if failure.kind in {"error", "invalid", "changed"}:
             logger.warning(
                 "task %s/%s %s on %s: %r", job_id, task_id, failure.kind, worker_id, failure.message
             )

@@ -207,6 +207,18 @@ class Job:
         if isinstance(record.state, Done):
             self.count(record.counts, record.stop - record.start)
 
+    def cut_all(self, frames: int) -> None:
+        """Cut every frame that no task covers yet into tasks of so many frames."""
+        while self._cursor < self._end:
+            self._wait(self._cut(frames))
+
+    def waiting(self) -> Iterator[tuple[int, Ready]]:
+        """Yield the tasks that wait for a worker; the book may change meanwhile."""
+        for task_id in sorted(self._waiting):
+            state = self._states[task_id]
+            assert isinstance(state, Ready)
+            yield task_id, state
+
     def live(self) -> Iterator[tuple[int, Leased]]:
         """Yield the leased tasks; the book may change meanwhile."""
         yield from list(self.leased.items())

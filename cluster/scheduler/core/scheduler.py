@@ -6,7 +6,9 @@ Sans-I/O: the shell owns the clock, the network and the disk. Transitions themse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeVar, assert_never
 
 from cluster.errors import Conflict, Gone, Invalid, NotFound, Superseded
@@ -31,9 +33,10 @@ from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready, TaskState
 from cluster.scheduler.core.workers import TaskName, Worker
 
 Outcome = Literal["committed", "already"]
-FailureKind = Literal["error", "refused", "handed_back", "invalid"]
+FailureKind = Literal["error", "refused", "handed_back", "invalid", "changed"]
 Held = tuple[str, int, int]  # job, task, attempt
 T = TypeVar("T")
+_MOST_GIVEN_UP = 1000
 
 
 class Scheduler:
@@ -312,10 +315,12 @@ class Scheduler:
             case "error":
                 worker.note_error((job_id, task_id), message)
                 after = leased.err(attempt, message, limit=limit, now=now)
-            case "invalid":
+            case "invalid" | "changed":
                 after = leased.reject(message)
             case _:
                 assert_never(kind)
+        if kind == "changed":
+            self._give_up_the_rest(job, message)
         self._books.change(job, task_id, after)
         self._exclude_if_a_black_hole(worker)
         return self._decided(None)
@@ -342,6 +347,20 @@ class Scheduler:
             state = job.state(task_id)
             assert isinstance(state, Failed)
             self._books.change(job, task_id, state.retry(now=now))
+
+    def _give_up_the_rest(self, job: Job, reason: str) -> None:
+        """Fail what nobody has begun: the series is not the one that the job began with, nor will it be.
+
+        The tasks are those that a retry will lease, once the series is back; a long job has not too many of them.
+        """
+        if job.growth is not None and job.is_growing:
+            job.grow(replace(job.growth, ended=True, lacking=reason))
+            self._books.record(job.saved())
+        workers = sum(worker.may_work for worker in self.workers.values())
+        size = self.rules.task_size(job, max(1, workers))
+        job.cut_all(max(size, math.ceil(job.frames_uncut / _MOST_GIVEN_UP)))
+        for task_id, ready in list(job.waiting()):
+            self._books.change(job, task_id, ready.reject(reason))
 
     def _note_redone(self, state: Ready | Leased, by: Worker, task: TaskName) -> None:
         for worker_id in state.toll.tried - {by.worker_id}:

@@ -81,6 +81,10 @@ class Ready:
         """Accept a result that comes after its lease ran out."""
         return done(attempt)
 
+    def reject(self, reason: str) -> Failed:
+        """Fail without another try: no worker could do it."""
+        return Failed(self.attempts, reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:

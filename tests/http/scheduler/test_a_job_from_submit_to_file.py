@@ -123,6 +123,21 @@ async def test_frames_that_failed_are_named_and_the_job_never_says_done(hands: A
     assert list(provenance.ledger.failed_ranges()) == [(0, 30, "the frames are upside down")]
 
 
+async def test_a_series_that_is_replaced_meanwhile_stops_the_job_at_once(hands: Any) -> None:
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    first, second = await hands.lease(worker, 2)
+    await hands.commit(worker, first)
+
+    await hands.fail(worker, second, "changed")
+    job = await hands.ended(job_id)
+
+    assert job["state"] == "done_with_errors"
+    assert job["failed_frames"] == [{"start": 30, "stop": 100, "reason": "the frames are upside down"}]
+    assert await hands.lease(worker, 4) == []
+    assert len(h5r.read(Path(job["output"])).rows) == 30
+
+
 async def test_retry_of_failed_frames_completes_the_same_file(hands: Any) -> None:
     worker = await hands.register()
     job_id = await hands.submitted()

@@ -186,6 +186,50 @@ def test_invalid_input_fails_at_once(core: Scheduler, order: Order) -> None:
     assert core.job("job").state(0) == Failed(1, "no luck")
 
 
+def test_a_series_that_was_replaced_stops_its_job(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=320))
+    done, begun, given_back, found_out = (
+        lease(core, worker, now=0.0) for worker in ("ann", "bob", "ann", "ann")
+    )
+    commit(core, "ann", done, now=1.0)
+    fail(core, "ann", given_back, "handed_back", now=1.0)
+
+    fail(core, "ann", found_out, "changed", now=1.0)
+
+    job = core.job("job")
+    assert job.frames_uncut == 0
+    assert core.lease("ann", 5, now=2.0).value == []
+    assert isinstance(job.phase, Running)  # bob may have read its frames in time
+    commit(core, "bob", begun, now=3.0)
+    assert job.phase == Merging()
+    assert (job.tally.tasks_done, job.tally.failed) == (2, 220)
+    assert {job.state(task).reason for task in job.failed} == {"no luck"}
+
+
+def test_once_the_series_is_back_a_retry_does_the_rest_in_tasks_of_the_usual_size(
+    core: Scheduler, order: Order
+) -> None:
+    core.submit(order(frames=320))
+    fail(core, "ann", lease(core, "ann", now=0.0), "changed", now=1.0)
+    core.merged("job")
+
+    core.retry("job", now=2.0)
+    leases = core.lease("ann", 10, now=3.0).value
+
+    assert [(found.start, found.stop) for found in leases] == [
+        (n, min(n + 50, 320)) for n in range(0, 320, 50)
+    ]
+
+
+def test_a_long_job_that_stops_leaves_no_endless_list_of_tasks(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=10_000_000))
+
+    fail(core, "ann", lease(core, "ann", now=0.0), "changed", now=1.0)
+
+    assert core.job("job").tasks <= 1002
+    assert core.job("job").tally.failed == 10_000_000
+
+
 @pytest.mark.parametrize("kind", ["handed_back", "refused"])
 def test_what_is_handed_back_counts_against_nobody(core: Scheduler, order: Order, kind: str) -> None:
     core.submit(order(frames=50))

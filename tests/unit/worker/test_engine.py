@@ -114,7 +114,7 @@ def test_the_worker_knows_its_fits() -> None:
         (InvalidSettings("threshold", "must be positive"), "invalid"),
         (InvalidMetadata(("voxelsize.x",), "missing"), "invalid"),
         (NotFound("no series"), "invalid"),
-        (Conflict("the file changed"), "invalid"),
+        (Conflict("the file changed"), "changed"),
         (Invalid("not a frame"), "invalid"),
         (TooLarge("frames"), "invalid"),
         (Forbidden("role"), "refused"),

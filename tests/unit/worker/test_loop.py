@@ -172,7 +172,7 @@ async def test_a_fit_that_raises_is_reported_with_its_traceback_and_the_worker_l
     ("error", "kind"),
     [
         (InvalidFrames("frames are 3-D"), "invalid"),
-        (Conflict("the file changed"), "invalid"),
+        (Conflict("the file changed"), "changed"),
         (Unavailable("no data server"), "refused"),
     ],
 )

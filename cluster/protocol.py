@@ -86,10 +86,23 @@ class MetadataValue(Message):
     source: Text
 
 
+class Growing(Message):
+    """How the end of a series will show that another program writes.
+
+    `promised` is how many frames its files say there will be; `torn`: something of a further frame is there; `marked`:
+    the end will be said, by the number promised or by a mark. Without one the series ends when it comes to rest.
+    """
+
+    promised: int | None = Field(default=None, ge=0)
+    torn: bool = False
+    marked: bool = False
+
+
 class SeriesFacts(Message):
     """What a series is, without its frames.
 
-    `frames` counts what the file says it holds; `missing` lists the half-open ranges of these that cannot be read.
+    `frames` counts what the file says it holds; `missing` lists the half-open ranges of these that cannot be read. One
+    that was asked for as `growing` counts those that are there for good.
     """
 
     path: Text
@@ -104,6 +117,7 @@ class SeriesFacts(Message):
     format: Text
     metadata: dict[str, MetadataValue] = {}
     events: int = Field(default=0, ge=0)
+    growing: Growing | None = None
 
 
 class FrameRun(Message):

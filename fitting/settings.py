@@ -193,6 +193,11 @@ SETTINGS: tuple[Setting, ...] = (
         "A followed series that stops growing for this long ends the job as incomplete.",
         minimum=1.0, maximum=2_592_000.0,
     ),
+    Setting(
+        "rest_s", None, "number", 30.0, "s",
+        "A followed series of which nothing says how long it will be is whole when it has not grown for this long.",
+        minimum=1.0, maximum=2_592_000.0,
+    ),
     Setting("options", None, "options", {}, "", "The fit type's own settings."),
 )  # fmt: skip
 

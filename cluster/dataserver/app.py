@@ -153,7 +153,7 @@ async def get_frames(
     fingerprint: Fingerprint = None,
 ) -> Response:
     """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
-    start, stop, size = await reading(reading.store.extent, path, start, stop)
+    start, stop, size = await reading(reading.store.extent, path, start, stop, pinned=fingerprint)
     size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
     await reading.budget.take(size)
     try:
@@ -190,15 +190,17 @@ async def get_place(path: SeriesPath, reading: ReadingDep, fingerprint: Fingerpr
 
 
 @_router.get("/series/{path:path}/events")
-async def get_events(path: SeriesPath, reading: ReadingDep) -> list[SeriesEvent]:
+async def get_events(
+    path: SeriesPath, reading: ReadingDep, fingerprint: Fingerprint = None
+) -> list[SeriesEvent]:
     """Return the acquisition's events."""
-    return await reading(reading.store.events, path)
+    return await reading(reading.store.events, path, pinned=fingerprint)
 
 
 @_router.get("/series/{path:path}")
-async def get_facts(path: SeriesPath, reading: ReadingDep) -> SeriesFacts:
-    """Say what a series is."""
-    return await reading(reading.store.facts, path)
+async def get_facts(path: SeriesPath, reading: ReadingDep, follow: bool = False) -> SeriesFacts:
+    """Say what a series is; `follow`: as one that another program may still be writing."""
+    return await reading(reading.store.facts, path, follow=follow)
 
 
 @_making.post("", status_code=201, dependencies=[Depends(require("submitter"))])

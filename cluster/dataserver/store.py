@@ -11,6 +11,8 @@ from typing import Final, TypeVar
 
 from cluster import job_calibrations
 from cluster.arrays import FrameRange
+from cluster.dataserver.growing import MARK, GrowingReaders, Look
+from cluster.dataserver.live.layout import is_acquired
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.dataserver.readers.interface import LiesInBlocks, LiesInFiles, SeriesShape
@@ -20,12 +22,15 @@ from cluster.dataserver.readers.registry import (
     is_series_name,
     is_series_path,
     open_series,
+    open_written,
 )
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from cluster.fingerprint import Stamp
 from cluster.protocol import (
     CalibrationFile,
     FrameRun,
+    Growing,
     MetadataValue,
     SeriesEntry,
     SeriesEvent,
@@ -53,6 +58,7 @@ class SeriesStore:
     ) -> None:
         self._roots = Roots(roots, shelves)
         self._readers = OpenReaders(open_series, now=now, limit=open_limit)
+        self._growing = GrowingReaders(open_written, now=now)
 
     def listing(self, under: str) -> SeriesListing:
         """Return the folders and series in a folder; of two roots that have the same name, the first's.
@@ -71,23 +77,34 @@ class SeriesStore:
                         entries.setdefault(entry.path, entry)
         return SeriesListing(under=under, entries=[entries[path] for path in sorted(entries, key=_listed_by)])
 
-    def facts(self, path: str) -> SeriesFacts:
+    def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
         """Return what a series is; sidecars are read anew each time.
+
+        With `follow` a series that another program may still be writing is taken as one that grows: its frames are those
+        that will not change any more, and its fingerprint stays the same.
 
         Raises
         ------
         Invalid, NotFound
             If there is no such series, or it or a sidecar cannot be read.
+        Unavailable
+            If one that grows cannot be read yet, or just now.
         """
         file = self._file(path)
+        if follow and not is_acquired(file):
+            look = self._growing.look(file)
+            sidecars = read_sidecars(file_on_disk(file)) | read_sidecars(file)
+            return _facts_of(path, look.shape, look.fingerprint, look.stamp, sidecars, _growing(look))
         with self._readers.using(file) as series:
-            metadata = series.reader.shape.metadata | read_sidecars(file_on_disk(file)) | read_sidecars(file)
-            return _facts(path, series, metadata)
+            sidecars = read_sidecars(file_on_disk(file)) | read_sidecars(file)
+            return _facts_of(path, series.reader.shape, series.fingerprint, series.stamp, sidecars)
 
     def _file(self, path: str) -> Path:
         return self._roots.file(path, accepts=is_series_path)
 
-    def extent(self, path: str, start: int, stop: int | None) -> tuple[int, int, int]:
+    def extent(
+        self, path: str, start: int, stop: int | None, *, pinned: str | None = None
+    ) -> tuple[int, int, int]:
         """Return (start, stop, bytes) of a range of frames as it will be read, having checked it.
 
         Raises
@@ -97,8 +114,12 @@ class SeriesStore:
         TooLarge
             If the range is over `MAX_REQUEST_BYTES`; says the largest range.
         """
-        with self._readers.using(self._file(path)) as series:
-            shape = series.reader.shape
+        file = self._file(path)
+        if pinned is not None and pinned.startswith(MARK):
+            shape = self._growing.shape(file, pinned, stop or 0)
+        else:
+            with self._readers.using(file) as series:
+                shape = series.reader.shape
         stop = shape.frames if stop is None else stop
         _check_range(path, shape, start, stop)
         return start, stop, (stop - start) * shape.frame_bytes
@@ -113,7 +134,12 @@ class SeriesStore:
         Invalid, NotFound, TooLarge
             As `extent` does.
         """
-        with self._readers.using(self._file(path)) as series:
+        file = self._file(path)
+        if pinned is not None and pinned.startswith(MARK):
+            frames, unreadable, shape = self._growing.frames(file, start, stop, pinned)
+            missing = _within(shape.missing, start, stop) | set(unreadable)
+            return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
+        with self._readers.using(file) as series:
             _check_range(path, series.reader.shape, start, stop)
             _check_pinned(path, series, pinned)
             frames, unreadable = _from_disk(path, lambda: series.reader.read(start, stop))
@@ -124,6 +150,8 @@ class SeriesStore:
 
     def stored(self, path: str, start: int, stop: int, *, pinned: str | None = None) -> StoredRange | None:
         """Return frames [start, stop) in the blocks in which they lie, or None if they lie in none; raises as `frames` does."""
+        if pinned is not None and pinned.startswith(MARK):  # blocks of a file that is written may change place
+            return None
         with self._readers.using(self._file(path)) as series:
             reader = series.reader
             if not isinstance(reader, LiesInBlocks):
@@ -142,11 +170,15 @@ class SeriesStore:
         Raises
         ------
         NotFound
-            If there is no such series, or its frames do not lie in files as they are served.
+            If there is no such series, it was asked for as one that grows, or its frames do not lie in files as they
+            are served.
         Conflict
             As `frames` does.
         """
-        with self._readers.using(self._file(path)) as series:
+        file = self._file(path)
+        if pinned is not None and pinned.startswith(MARK):
+            raise NotFound(f"the frames of {path} come from here: it may still be written", path=path)
+        with self._readers.using(file) as series:
             _check_pinned(path, series, pinned)
             reader = series.reader
             placed = isinstance(reader, LiesInFiles) and reader.shape.complete
@@ -160,9 +192,12 @@ class SeriesStore:
                 runs=[FrameRun(**asdict(run)) for run in runs],
             )
 
-    def events(self, path: str) -> list[SeriesEvent]:
-        """Return the acquisition's events."""
-        with self._readers.using(self._file(path)) as series:
+    def events(self, path: str, *, pinned: str | None = None) -> list[SeriesEvent]:
+        """Return the acquisition's events; those so far of a series that is pinned as one that grows."""
+        file = self._file(path)
+        if pinned is not None and pinned.startswith(MARK):
+            return self._growing.events(file)
+        with self._readers.using(file) as series:
             return series.reader.events()
 
     def calibration(self, path: str) -> CalibrationFile:
@@ -191,14 +226,27 @@ class SeriesStore:
     def close_idle(self) -> None:
         """Let go of files that nobody has asked for lately."""
         self._readers.close_idle()
+        self._growing.close_idle()
 
     def close(self) -> None:
         """Let go of all files."""
         self._readers.close()
+        self._growing.close()
 
 
-def _facts(path: str, series: OpenSeries, metadata: dict[str, MetadataValue]) -> SeriesFacts:
-    shape = series.reader.shape
+def _growing(look: Look) -> Growing:
+    progress = look.progress
+    return Growing(promised=progress.promised, torn=progress.torn, marked=progress.marked)
+
+
+def _facts_of(
+    path: str,
+    shape: SeriesShape,
+    fingerprint: str,
+    files: Stamp,
+    sidecars: dict[str, MetadataValue],
+    growing: Growing | None = None,
+) -> SeriesFacts:
     return SeriesFacts.model_validate(
         {
             "path": path,
@@ -208,11 +256,12 @@ def _facts(path: str, series: OpenSeries, metadata: dict[str, MetadataValue]) ->
             "frames": shape.frames,
             "missing": shape.missing,
             "complete": shape.complete,
-            "fingerprint": series.fingerprint,
-            "bytes": series.stamp.bytes if shape.stored_bytes is None else shape.stored_bytes,
+            "fingerprint": fingerprint,
+            "bytes": files.bytes if shape.stored_bytes is None else shape.stored_bytes,
             "format": shape.format,
-            "metadata": metadata,
+            "metadata": shape.metadata | sidecars,
             "events": shape.events,
+            "growing": growing,
         }
     )
 

@@ -41,8 +41,8 @@ class Located:
 class SeriesSource(Protocol):
     """What the scheduler asks about a series. Errors name the series."""
 
-    async def locate(self, series: str) -> Located:
-        """Return the facts of a series; raises `NotFound`, `Invalid` or `Unavailable`."""
+    async def locate(self, series: str, *, follow: bool = False) -> Located:
+        """Return the facts of a series, with `follow` as one that may still grow; raises `NotFound`, `Invalid` or `Unavailable`."""
         ...
 
     async def frames(self, located: Located, start: int, stop: int) -> np.ndarray[Any, Any]:
@@ -115,7 +115,7 @@ class RemoteSeries:
         self._token = token
         self._connect = connect
 
-    async def locate(self, series: str) -> Located:
+    async def locate(self, series: str, *, follow: bool = False) -> Located:
         """Ask every data server; the first that has the series says what it is."""
         present = self._present()
         having: list[DataServerInfo] = []
@@ -123,7 +123,7 @@ class RemoteSeries:
         problems: list[ClusterError] = []
         for server in present:
             try:
-                found = await self._facts(server, series)
+                found = await self._facts(server, series, follow=follow)
             except ClusterError as error:
                 problems.append(error)
                 continue
@@ -152,9 +152,10 @@ class RemoteSeries:
     async def events(self, located: Located) -> list[SeriesEvent]:
         """Fetch the events from the first data server that answers."""
         route = series_route(located.facts.path, "/events")
+        params: dict[str, str | int | float] = {"fingerprint": located.facts.fingerprint}
 
         async def fetch(link: Link) -> list[SeriesEvent]:
-            return _EVENTS.validate_json((await link.request("GET", route)).content)
+            return _EVENTS.validate_json((await link.request("GET", route, params=params)).content)
 
         return await self._of_any(located.servers, fetch)
 
@@ -235,9 +236,10 @@ class RemoteSeries:
                 unknown = unknown or error
         raise silent or unknown or Unavailable("no data server answered")
 
-    async def _facts(self, server: DataServerInfo, series: str) -> SeriesFacts:
+    async def _facts(self, server: DataServerInfo, series: str, *, follow: bool) -> SeriesFacts:
         async def fetch(link: Link) -> SeriesFacts:
-            return await link.get(series_route(series), SeriesFacts)
+            params: dict[str, str | int | float] = {"follow": "true"} if follow else {}
+            return await link.get(series_route(series), SeriesFacts, params=params)
 
         return await self._of_one(server, fetch)
 

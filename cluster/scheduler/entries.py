@@ -195,10 +195,15 @@ def load_jobs(connection: sqlite3.Connection) -> list[JobRow]:
             progress=Progress(started=started, finished=finished, output=output),
             idempotency_key=key,
             digest=digest,
-            growth=None if growth is None else Growth(**json.loads(growth)),
+            growth=None if growth is None else _growth(json.loads(growth)),
         )
         for sheet, phase, key, digest, started, finished, output, growth in rows
     ]
+
+
+def _growth(said: dict[str, Any]) -> Growth:
+    events = tuple((str(name), str(about), float(time)) for name, about, time in said.pop("events", ()))
+    return Growth(**said, events=events)
 
 
 def load_tasks(connection: sqlite3.Connection) -> list[TaskSaved]:

@@ -151,7 +151,7 @@ class Submissions:
         _check_encodable("analysis", analysis)
         _check_encodable("metadata", metadata)
         check_known(metadata)
-        located = await self._source.locate(series)
+        located = await self._source.locate(series, follow=follow)
         if located.facts.frames == 0 and (located.facts.complete or not follow):
             raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}

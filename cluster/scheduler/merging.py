@@ -57,7 +57,8 @@ class Merger:
         given_up = failed_frames(job, known.progress)
         start, stop = known.sheet.analysed(job.total)
         path = partial(output) if is_partial else output
-        plan = Plan(known.sheet, path, given_up, job.total, start, stop, is_partial)
+        sheet = known.sheet.as_ended(job.growth)
+        plan = Plan(sheet, path, given_up, job.total, start, stop, is_partial)
         try:
             path = await asyncio.to_thread(self._results.make, plan)
         except (

@@ -169,6 +169,8 @@ def _present_notes(job: CoreJob) -> list[str]:
             return ["cancelled; writing the file of the finished frames"]
         case _ if job.is_growing:
             return ["the series is still growing"]
+        case _ if job.growth is not None and job.growth.note:
+            return [job.growth.note]
         case _ if job.last_refusal:
             return [f"a worker could not take it: {job.last_refusal}"]
         case _:

@@ -18,7 +18,7 @@ from cluster.protocol import (
     SeriesEvent,
     SeriesFacts,
 )
-from cluster.scheduler.core import JobOrder
+from cluster.scheduler.core import Growth, JobOrder
 from cluster.scheduler.foreign_fits import fit_of
 from fitting import fits
 
@@ -74,6 +74,15 @@ class Sheet(Message):
         if self.follow:
             return fits.analysed_range(self.analysis, self.values, frames)
         return self.start, self.stop
+
+    def as_ended(self, growth: Growth | None) -> Sheet:
+        """Return what its result file says of it: a series that grew is the one that it became."""
+        if growth is None or not growth.fingerprint:
+            return self
+        events = [SeriesEvent(name=name, description=about, time=time) for name, about, time in growth.events]
+        facts = self.facts.model_copy(update={"fingerprint": growth.fingerprint})
+        notes = [*self.notes, growth.note] if growth.note else self.notes
+        return self.model_copy(update={"facts": facts, "events": events, "notes": notes})
 
     def order(self) -> JobOrder:
         """Return what the core must know."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.dataserver.readers.interface import Frames, Ranges, Run, SeriesShape
+from cluster.dataserver.readers.interface import Frames, Progress, Ranges, Run, SeriesShape
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.errors import Invalid
 from cluster.protocol import MetadataValue, SeriesEvent
@@ -123,6 +123,7 @@ class FlatSeries:
         check_not_empty(path, file_bytes, layout)
         self._frames = FlatFile(path, layout)
         self._layout = layout
+        self._file_bytes = file_bytes
         self._files = (path, *companions)
         self._shape = SeriesShape(
             format=format_name,
@@ -147,6 +148,23 @@ class FlatSeries:
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that are missing."""
         return self._frames.read(start, stop)
+
+    def progress(self, since: int) -> Progress:
+        """Return how many frames the file's size shows to be whole; those are final, for frames follow each other."""
+        del since
+        layout = self._layout
+        whole = layout.whole_frames(self._file_bytes)
+        beyond = self._file_bytes - layout.offset - layout.frames * layout.frame_bytes
+        is_outgrown = (
+            layout.offset == 0 and beyond >= layout.frame_bytes
+        )  # nothing but frames, and more than described
+        return Progress(
+            whole,
+            promised=layout.frames,
+            torn=whole < layout.frames and (self._file_bytes - layout.offset) % layout.frame_bytes > 0,
+            marked=True,
+            ended=whole == layout.frames and not is_outgrown,
+        )
 
     def runs(self) -> tuple[Run, ...] | None:
         """Return the one run of whole frames, if their bytes are as served."""

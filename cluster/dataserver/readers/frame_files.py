@@ -8,13 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from cluster.dataserver.readers.interface import Frames, SeriesShape
+from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape
 from cluster.dataserver.readers.numbered import NumberedFiles
 from cluster.dataserver.readers.pixels import to_served
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
 
 MAX_FILE_BYTES: Final = 512 << 20
+_LATEST: Final = 64  # of the files that came last, one written beside another may be whole before it
 Decode = Callable[[bytes], Frames]
 
 
@@ -33,7 +34,11 @@ class FrameFiles:
         *,
         companions: Sequence[Path] = (),
         events: Sequence[SeriesEvent] = (),
+        promised: int | None = None,
+        end_mark: bool | None = None,
     ) -> None:
+        self._promised = promised
+        self._end_mark = end_mark  # whether it is there; None for a format that has none
         self._numbered = numbered
         self._shape = shape
         self._decode = decode
@@ -62,6 +67,22 @@ class FrameFiles:
             else:
                 frames[frame - start] = pixels
         return frames, tuple(missing)
+
+    def progress(self, since: int) -> Progress:
+        """Return how many files there are without a gap, the latest of them looked into; the last one may be half written."""
+        frames = self._shape.frames
+        gap = min([frames, *(start for start, _ in self._shape.missing)])
+        is_all = self._promised is not None and gap >= self._promised
+        held = gap if is_all or self._end_mark or gap < frames else gap - 1
+        first = max(since, held - _LATEST)
+        whole = next((frame for frame in range(first, held) if self._read_one(frame) is None), held)
+        return Progress(
+            whole,
+            promised=self._promised,
+            torn=gap < frames or whole < held,
+            marked=self._promised is not None or self._end_mark is not None,
+            ended=whole == frames and (is_all or bool(self._end_mark)),
+        )
 
     def _read_one(self, frame: int) -> Frames | None:
         path = self._numbered.path(frame)

@@ -31,8 +31,8 @@ def split_part(path: Path) -> tuple[Path, str]:
     return path, ""
 
 
-def open_hdf5(path: Path) -> SeriesReader:
-    """Open an HDF5 file, or one array of it.
+def open_hdf5(path: Path, *, written: bool = False) -> SeriesReader:
+    """Open an HDF5 file, or one array of it; `written`: as it is now, while a program writes it.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def open_hdf5(path: Path) -> SeriesReader:
     """
     file, dataset = split_part(path)
     if dataset:
-        return PymeH5(file, dataset)
-    keys, candidates = _look(file)
+        return PymeH5(file, dataset, written=written)
+    keys, candidates = _look(file, written=written)
     if "ImageData" in keys:
-        return PymeH5(file)
+        return PymeH5(file, written=written)
     if "PZFImageData" in keys:
         return PymePzfH5(file)
     if len(candidates) == 1:
-        return PymeH5(file, candidates[0])
+        return PymeH5(file, candidates[0], written=written)
     if candidates:
         names = ", ".join(f"{file.name}{PART}{key.replace('/', PART)}" for key in candidates[:5])
         raise Invalid(f"{file.name} holds {len(candidates)} arrays of frames; ask for one of them: {names}")
@@ -57,10 +57,10 @@ def open_hdf5(path: Path) -> SeriesReader:
     )
 
 
-def _look(path: Path) -> tuple[set[str], list[str]]:
+def _look(path: Path, *, written: bool) -> tuple[set[str], list[str]]:
     """Return the file's topmost keys, and the arrays that could be frames."""
     with LOCK:
-        file, padded = open_file(path)
+        file, source, _ = open_file(path, written=written)
         try:
             keys = set(file)
             return keys, ([] if keys & {"ImageData", "PZFImageData"} else _arrays(file))
@@ -68,8 +68,8 @@ def _look(path: Path) -> tuple[set[str], list[str]]:
             raise Invalid(f"{path.name} is damaged: {error}") from error
         finally:
             file.close()
-            if padded is not None:
-                padded.close()
+            if source is not None:
+                source.close()
 
 
 def _arrays(file: h5py.File) -> list[str]:

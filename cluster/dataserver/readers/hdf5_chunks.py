@@ -62,7 +62,10 @@ def present_frames(images: h5py.Dataset, file_bytes: int) -> np.ndarray[Any, np.
     found = np.zeros(-(-frames // depth), np.int64)
 
     def count(chunk: h5py.h5d.StoreInfo) -> None:
-        if chunk.byte_offset + chunk.size <= file_bytes:
+        beyond = (
+            chunk.chunk_offset[0] >= frames
+        )  # of a file that is being written the index may be ahead of the shape
+        if chunk.byte_offset + chunk.size <= file_bytes and not beyond:
             found[chunk.chunk_offset[0] // depth] += 1
 
     images.id.chunk_iter(count)

@@ -87,6 +87,43 @@ class SeriesReader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a series has come that another program may still be writing.
+
+    Frames [0, whole) are there and will not change. `promised` is how many the files say there will be, if they do.
+    `torn`: something of a further frame is there. `marked`: the format has a mark of its end, and `ended`: it is there,
+    or all that was promised is.
+    """
+
+    whole: int
+    promised: int | None = None
+    torn: bool = False
+    marked: bool = False
+    ended: bool = False
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """A reader of a format of which the frames that are there can be told while another program writes them."""
+
+    def progress(self, since: int) -> Progress:
+        """Return how far the series had come when it was opened; frames before `since` are known to be whole.
+
+        A frame counts once bytes after it, an entry of an index or the file's size show that it is whole.
+        """
+        ...
+
+
+@runtime_checkable
+class GoesOn(Protocol):
+    """A reader that can be opened anew without reading again what it knows."""
+
+    def renewed(self) -> SeriesReader:
+        """Return a reader of the series as it is now; this one stays open. Raises as opening does."""
+        ...
+
+
 @runtime_checkable
 class LiesInFiles(Protocol):
     """A reader of a format whose frames may lie in its files byte for byte as they are served."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from cluster.dataserver.readers.flat import read_into
-from cluster.dataserver.readers.interface import Frames, SeriesShape, as_ranges
+from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape, as_ranges
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
@@ -92,6 +92,16 @@ class NdTiff:
     def files(self) -> Sequence[Path]:
         """Return the folder, the index and the files of pixels that are there."""
         return self._files
+
+    def progress(self, since: int) -> Progress:
+        """Return how many frames have a successor in the index.
+
+        The files of pixels are laid out at their full size before frames come, so the last one's may still be on their way.
+        """
+        del since
+        frames = self._shape.frames
+        whole = min([frames - 1, *(start for start, _ in self._shape.missing)])
+        return Progress(whole, torn=bool(self._shape.missing))
 
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that could not be read."""

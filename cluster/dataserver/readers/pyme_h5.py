@@ -11,15 +11,15 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
 
 from cluster.dataserver.readers import hdf5_chunks, torn_hdf5
-from cluster.dataserver.readers.interface import Frames, SeriesShape, as_ranges, values_from
+from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape, as_ranges, values_from
 from cluster.dataserver.readers.pixels import served_dtype, to_served
-from cluster.errors import Invalid
+from cluster.errors import Invalid, Unavailable
 from cluster.protocol import SeriesEvent
 from cluster.pyme_metadata import read_tree
 
@@ -42,15 +42,15 @@ class PymeH5:
         If it is no HDF5 file, holds no `ImageData` of frames, or reaches outside itself.
     """
 
-    def __init__(self, path: Path, dataset: str | None = None) -> None:
+    def __init__(self, path: Path, dataset: str | None = None, *, written: bool = False) -> None:
         self._path = path
         self._turned = dataset is None  # PYME's are (frame, x, y)
         with LOCK:
-            self._file, self._padded = open_file(path)
+            self._file, self._source, self._torn = open_file(path, written=written)
             try:
                 self._images = _images(self._file, dataset or "ImageData", path.name)
                 self._unpack = hdf5_chunks.whole_frame_unpacker(self._images)
-                self._events = read_events(self._file, torn=self._padded is not None)
+                self._events = read_events(self._file, torn=self._torn)
                 self._describe()
             except HDF5_FAULTS as error:
                 self.close()
@@ -62,7 +62,7 @@ class PymeH5:
     def _describe(self) -> None:
         frames, width, height = self._images.shape if self._turned else np.take(self._images.shape, (0, 2, 1))
         self._present = np.ones(frames, bool)
-        if self._padded is not None:
+        if self._torn:
             self._present = hdf5_chunks.present_frames(self._images, self._path.stat().st_size)
         if not self._present.any():
             raise Invalid(f"{self._path.name} is cut short before its first whole frame")
@@ -73,7 +73,7 @@ class PymeH5:
             dtype=served_dtype(self._images.dtype, self._path.name),
             frames=int(frames),
             missing=as_ranges(np.flatnonzero(~self._present).tolist()),
-            metadata=values_from("file", read_metadata(self._file, torn=self._padded is not None)),
+            metadata=values_from("file", read_metadata(self._file, torn=self._torn)),
             events=len(self._events),
         )
 
@@ -104,6 +104,37 @@ class PymeH5:
         served = to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name)
         return served, tuple(missing)
 
+    def progress(self, since: int) -> Progress:
+        """Return how many frames have all of their chunks in the index, and a chunk after them.
+
+        Dimensions, index and chunks reach the disk in any order. A chunk of several frames may be there with only its
+        first ones: it counts when its last frame is not black, as no frame of a camera is.
+        """
+        frames, depth = self._shape.frames, self._depth()
+        try:
+            with LOCK:
+                there = hdf5_chunks.present_frames(self._images, self._path.stat().st_size)
+        except HDF5_FAULTS as error:
+            raise Unavailable(
+                f"{self._path.name} cannot be read now, while it is written: {error}"
+            ) from error
+        gap = frames if there.all() else int(np.argmin(there))
+        ended = self._turned and not self._torn and "EndTime" in self._shape.metadata
+        whole = gap if ended and gap == frames else max(0, (gap - 1) // depth * depth)
+        if depth > 1 and not ended:
+            whole = next(
+                (n for n in range(since - since % depth, whole, depth) if self._is_black(n + depth - 1)),
+                whole,
+            )
+        return Progress(whole, torn=gap < frames, marked=self._turned, ended=ended and gap == frames)
+
+    def _depth(self) -> int:
+        return self._images.chunks[0] if self._images.chunks else 1
+
+    def _is_black(self, frame: int) -> bool:
+        pixels, missing = self.read(frame, frame + 1)
+        return bool(missing) or not pixels.any()
+
     def _slab(self, first: int, slab: range) -> Frames | None:
         """Return the frames of `slab`, which lie in the chunk that begins at `first`; None if damaged or torn off."""
         if not self._present[slab.start : slab.stop].all():
@@ -126,20 +157,39 @@ class PymeH5:
         """Let go of the file."""
         with LOCK:
             self._file.close()
-            if self._padded is not None:
-                self._padded.close()
+            if self._source is not None:
+                self._source.close()
 
 
-def open_file(path: Path) -> tuple[h5py.File, io.RawIOBase | None]:
-    """Open without locking: the program that writes the file must not notice. Close the file, then what it reads from."""
+class Opened(NamedTuple):
+    """An HDF5 file, and what it reads from if that is not the path; close them in this order."""
+
+    file: h5py.File
+    source: io.RawIOBase | None
+    torn: bool
+
+
+def open_file(path: Path, *, written: bool = False) -> Opened:
+    """Open without locking: the program that writes the file must not notice.
+
+    HDF5 opens a file only once in a process, and gives whoever opens it again what it read of it the first time. With
+    `written` it is read as it is now, whoever else has it open.
+    """
     try:
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES), None
+        if written:
+            return Opened(*torn_hdf5.open_torn(path, path.stat().st_size), torn=False)
+        return Opened(h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES), None, torn=False)
     except OSError as error:
         promised = torn_hdf5.promised_bytes(error)
+        if "open for write" in str(error):
+            raise Invalid(
+                f"{path.name} is open in the program that writes it, and HDF5 lets nobody read it until that closes it; "
+                "if that program was killed, h5clear -s makes it readable"
+            ) from error
         if promised is None:
             raise Invalid(f"{path.name} is not an HDF5 file that can be read") from error
     try:
-        return torn_hdf5.open_torn(path, promised)
+        return Opened(*torn_hdf5.open_torn(path, promised), torn=True)
     except HDF5_FAULTS as error:
         raise Invalid(f"{path.name} is cut short, and nothing of it can be read") from error
 

@@ -39,7 +39,7 @@ class PymePzfH5:
     def __init__(self, path: Path) -> None:
         self._path = path
         with LOCK:
-            self._file, self._padded = open_file(path)
+            self._file, self._source, self._torn = open_file(path)
             try:
                 self._refuse_torn()
                 self._rows = _rows(self._file, path.name)
@@ -55,7 +55,7 @@ class PymePzfH5:
 
     def _refuse_torn(self) -> None:
         """HDF5 never returns from a heap of rows whose end is torn off, so it is not asked."""
-        if self._padded is not None:
+        if self._torn:
             raise Invalid(
                 f"{self._path.name} is cut short; of PZF frames in HDF5 only whole files can be read"
             )
@@ -128,8 +128,8 @@ class PymePzfH5:
         """Let go of the file."""
         with LOCK:
             self._file.close()
-            if self._padded is not None:
-                self._padded.close()
+            if self._source is not None:
+                self._source.close()
 
 
 def _rows(file: h5py.File, name: str) -> h5py.Dataset:

@@ -53,7 +53,10 @@ def open_pcs(folder: Path) -> FrameFiles:
         metadata=_metadata(companions),
         events=len(events),
     )
-    return FrameFiles(folder, numbered, shape, decode_pzf, companions=companions, events=events)
+    ended = (folder / _EVENTS).is_file()  # PYME writes it last
+    return FrameFiles(
+        folder, numbered, shape, decode_pzf, companions=companions, events=events, end_mark=ended
+    )
 
 
 def _first_whole(numbered: NumberedFiles) -> Frames:

@@ -68,8 +68,18 @@ def open_series(path: Path) -> SeriesReader:
     Unavailable
         If the disk or the share fails us.
     """
+    return _opened(path, written=False)
+
+
+def open_written(path: Path) -> SeriesReader:
+    """Open a series that another program may be writing, as it is now; raises as `open_series` does."""
+    return _opened(path, written=True)
+
+
+def _opened(path: Path, *, written: bool) -> SeriesReader:
     try:
-        return _opener(path)(path)
+        opener = _opener(path)
+        return open_hdf5(path, written=True) if written and opener is open_hdf5 else opener(path)
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path.name}") from error
     except (PermissionError, IsADirectoryError) as error:

@@ -17,6 +17,7 @@ from cluster.dataserver.readers import ome, tiff_notes
 from cluster.dataserver.readers.flat import FlatLayout, FlatSeries
 from cluster.dataserver.readers.interface import (
     Frames,
+    Progress,
     Ranges,
     Run,
     SeriesReader,
@@ -26,7 +27,7 @@ from cluster.dataserver.readers.interface import (
 )
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.dataserver.readers.runs import runs_of
-from cluster.dataserver.readers.tiff_index import Window, read_dialect, read_entries
+from cluster.dataserver.readers.tiff_index import PageIndex, Window, read_dialect, read_entries
 from cluster.dataserver.readers.tiff_pages import TiffPages
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
@@ -36,6 +37,11 @@ TIFF_FAULTS: Final = (
     ZeroDivisionError, NotImplementedError, struct.error, MemoryError,
 )  # fmt: skip
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+_STACK_SUMMARY: Final = struct.pack("<I", 2355492), struct.pack(">I", 2355492)  # Micro-Manager's, at byte 32
+_STACK_INDEX: Final = (
+    struct.pack("<I", 54773648),
+    struct.pack(">I", 54773648),
+)  # at byte 8, once a file is finished
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class _Found:
     metadata: dict[str, Any]
 
 
-def open_tiff(path: Path) -> SeriesReader:
-    """Open a TIFF file.
+def open_tiff(path: Path, known: PageIndex | None = None) -> SeriesReader:
+    """Open a TIFF file; `known` is where its first pages lie, if it has only grown since.
 
     Raises
     ------
@@ -64,7 +70,7 @@ def open_tiff(path: Path) -> SeriesReader:
         if flat is not None:
             metadata = values_from("file", found.metadata)
             return FlatSeries(path, flat, format_name=found.kind, metadata=metadata)
-        return TiffSeries(path, found)
+        return TiffSeries(path, found, known)
 
 
 @contextmanager
@@ -131,18 +137,19 @@ def _flat_layout(path: Path, found: _Found) -> FlatLayout | None:
 class TiffSeries:
     """A series whose frames are pages, of one file or of several beside each other."""
 
-    def __init__(self, path: Path, found: _Found) -> None:
+    def __init__(self, path: Path, found: _Found, known: PageIndex | None = None) -> None:
         self._path = path
+        self._found = found
         self._pages: list[TiffPages | None] = []
         try:
-            self._open_all(path, found)
+            self._open_all(path, found, known)
             self._shape = self._describe(found)
         except BaseException:
             self.close()
             raise
 
-    def _open_all(self, path: Path, found: _Found) -> None:
-        first = TiffPages(path, found.key)
+    def _open_all(self, path: Path, found: _Found, known: PageIndex | None) -> None:
+        first = TiffPages(path, found.key, known)
         self._pages.append(first)
         self._present = [path]
         planes = found.planes
@@ -228,6 +235,44 @@ class TiffSeries:
         number = int(self._planes.file[at])
         pages = self._pages[number] if number >= 0 else None
         return pages.read(int(self._planes.page[at]), out) if pages is not None else 0
+
+    def renewed(self) -> SeriesReader:
+        """Return the series as it is now; the chain of pages is walked on from where it ended."""
+        first = self._pages[0]
+        return open_tiff(self._path, first.index if first is not None else None)
+
+    def progress(self, since: int) -> Progress:
+        """Return how many pages are followed by another, or are all that was promised.
+
+        A page's description may be there before its pixels, also in a file that was given its full size beforehand: its
+        successor shows that it is whole.
+        """
+        del since
+        said = self._found.frames if self._found.frames > 1 else 0
+        known = sum(len(pages.index) for pages in self._pages if pages is not None)
+        promised = said if known <= said else None
+        gap = min([len(self._planes.page), *(start for start, _ in self._shape.missing)])
+        stack, finished = self._stack_mark()
+        ended = gap == promised if promised is not None else finished
+        last = self._pages[-1]
+        return Progress(
+            gap if ended or gap < known else gap - 1,
+            promised=promised,
+            torn=last is not None and (last.index.broken or not bool(last.whole[-1:].all())),
+            marked=promised is not None or stack,
+            ended=ended,
+        )
+
+    def _stack_mark(self) -> tuple[bool, bool]:
+        """Return whether Micro-Manager writes this, and whether it has finished: all of the files, if it went on in others."""
+        with self._path.open("rb") as file:
+            head = file.read(40)
+        stack = head[32:36] in _STACK_SUMMARY
+        goes_on = (
+            self._path.name.lower().endswith(".ome.tif")
+            and self._path.with_name(f"{self._path.name[:-8]}_1.ome.tif").exists()
+        )
+        return stack, stack and head[8:12] in _STACK_INDEX and (not goes_on or self._found.planes is not None)
 
     def runs(self) -> tuple[Run, ...] | None:
         """Return the runs of pages that lie flat in their served type; None if one does not, or they are too many."""

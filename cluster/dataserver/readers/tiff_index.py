@@ -78,6 +78,13 @@ class PageIndex:
     def __len__(self) -> int:
         return len(self.ifds)
 
+    def without_last(self) -> PageIndex:
+        """Return a copy without the last page, whose successor may have been written since."""
+        copy = PageIndex()
+        copy.ifds, copy.first, copy.end = self.ifds[:-1], self.first[:-1], self.end[:-1]
+        copy.joined, copy.single, copy.form = self.joined[:-1], self.single[:-1], self.form
+        return copy
+
 
 class Window:
     """Small reads of a file; where they follow each other closely, one large read serves many of them.
@@ -118,16 +125,18 @@ def read_dialect(file: Window, name: str) -> Dialect:
     return Dialect(order, big=False, first_ifd=struct.unpack_from(f"{order}I", head, 4)[0])
 
 
-def walk(file: Window, dialect: Dialect, name: str) -> PageIndex:
-    """Return where every page lies.
+def walk(file: Window, dialect: Dialect, name: str, known: PageIndex | None = None) -> PageIndex:
+    """Return where every page lies; of those `known` only the last is read again.
 
     Raises
     ------
     Invalid
         If pages differ in size or type (names the page), or form a loop.
     """
-    index = PageIndex()
-    ifd, seen, last_stated = dialect.first_ifd, set[int](), list[tuple[int, int, bytes] | None]()
+    index, ifd = PageIndex(), dialect.first_ifd
+    if known:
+        index, ifd = known.without_last(), known.ifds[-1]
+    seen, last_stated = set(index.ifds), list[tuple[int, int, bytes] | None]()
     while ifd:
         if ifd in seen:
             raise Invalid(

@@ -26,7 +26,7 @@ _DECODE_FAULTS: Final = (
 
 
 class TiffPages:
-    """The pages of one file, all of the form of `key`, its first.
+    """The pages of one file, all of the form of `key`, its first; `known` is the index of a file that has grown since.
 
     Raises
     ------
@@ -34,7 +34,7 @@ class TiffPages:
         If the pages differ, or their compression cannot be undone here; names the file.
     """
 
-    def __init__(self, path: Path, key: tifffile.TiffPage) -> None:
+    def __init__(self, path: Path, key: tifffile.TiffPage, known: tiff_index.PageIndex | None = None) -> None:
         self._file = path.open("rb", buffering=0)
         self._path = path
         self._key = key
@@ -43,7 +43,7 @@ class TiffPages:
             self._check_codec()
             window = tiff_index.Window(self._file)
             self._dialect = tiff_index.read_dialect(window, path.name)
-            self.index = tiff_index.walk(window, self._dialect, path.name)
+            self.index = tiff_index.walk(window, self._dialect, path.name, known)
         except BaseException:
             self._file.close()
             raise

@@ -71,7 +71,7 @@ def open_tiff_sequence(folder: Path) -> FrameFiles:
         metadata=one.metadata | _noted(notes),
     )
     companions = [notes] if notes.is_file() else []
-    return FrameFiles(folder, numbered, shape, _decode, companions=companions)
+    return FrameFiles(folder, numbered, shape, _decode, companions=companions, promised=_promised(notes))
 
 
 def _first_whole(numbered: NumberedFiles) -> SeriesReader:
@@ -91,6 +91,15 @@ def _noted(notes: Path) -> dict[str, MetadataValue]:
         return {}
     summary, frame = micromanager.read_metadata_txt(notes)
     return values_from(f"sidecar {notes.name}", micromanager.to_pyme(summary, frame))
+
+
+def _promised(notes: Path) -> int | None:
+    """Return how many frames Micro-Manager was told to take."""
+    if not notes.is_file():
+        return None
+    summary, _ = micromanager.read_metadata_txt(notes)
+    counts = [summary.get("Frames", 0), summary.get("Slices") or 1]
+    return int(np.prod(counts)) or None if all(isinstance(count, int) for count in counts) else None
 
 
 def _decode(data: bytes) -> Frames:

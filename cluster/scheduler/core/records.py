@@ -42,7 +42,8 @@ class Growth:
     """How far a series that is still being acquired has come.
 
     Frames before `stop` may be cut into tasks; of the `total` frames so far, `skipped` are covered by no task. Once
-    it has `ended` nothing changes any more; `lacking` says why the series is not whole, if it is not.
+    it has `ended` nothing changes any more; `lacking` says why the series is not whole, if it is not, and `note` what
+    else there is to say. `fingerprint` and `events` (name, description, time [s]) are those of the series as it then was.
     """
 
     stop: int
@@ -50,6 +51,9 @@ class Growth:
     skipped: int = 0
     ended: bool = False
     lacking: str = ""
+    note: str = ""
+    fingerprint: str = ""
+    events: tuple[tuple[str, str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

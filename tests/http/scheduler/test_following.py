@@ -10,6 +10,7 @@ import h5py
 import pytest
 
 from cluster.protocol import SeriesFacts
+from cluster.results import h5r
 from cluster.scheduler.following import Pauses
 from cluster.scheduler.service import Service
 
@@ -189,3 +190,49 @@ async def test_following_a_series_that_is_complete_is_an_ordinary_job(hands: Any
     await hands.work_off(await hands.register())
 
     assert (await hands.ended(job_id))["state"] == "done"
+
+
+async def test_files_of_which_nothing_says_their_end_are_whole_when_they_rest_and_the_result_is_of_these(
+    hands: Any, service: Any, source: Any, facts: Facts, clock: Any, grow: Callable[..., None], until: Any
+) -> None:
+    job_id = await hands.submitted(follow=True, analysis={"rest_s": 20})
+    worker = await hands.register()
+    grow(39, growing={"torn": False})
+    await until(lambda: service.state.core.job(job_id).total == 39)
+    source.final = facts(frames=40, fingerprint="of the whole files")
+
+    clock.seconds += 19
+    await hands.work_off(worker)
+    assert service.state.core.job(job_id).is_growing
+    clock.seconds += 2
+    await until(lambda: not service.state.core.job(job_id).is_growing)
+    await hands.work_off(await hands.register())
+    job = await hands.ended(job_id)
+
+    assert (job["state"], job["frames"]["localised"]) == ("done", 40)
+    assert "it was taken as whole when it had not grown for 21 s" in job["notes"][-1]
+    provenance = h5r.read(Path(job["output"])).provenance
+    assert provenance is not None
+    assert provenance.input["fingerprint"] == "of the whole files"
+
+
+async def test_files_that_are_torn_or_promise_more_end_by_the_idle_limit_with_what_is_missing(
+    hands: Any, service: Any, source: Any, facts: Facts, clock: Any, grow: Callable[..., None], until: Any
+) -> None:
+    job_id = await hands.submitted(follow=True, analysis={"rest_s": 20, "idle_limit_s": 60})
+    worker = await hands.register()
+    grow(40, growing={"promised": 100, "marked": True})
+    await until(lambda: service.state.core.job(job_id).total == 40)
+    source.final = facts(frames=100, missing=[(40, 100)])
+
+    clock.seconds += 59
+    await hands.work_off(worker)
+    assert service.state.core.job(job_id).is_growing
+    clock.seconds += 2
+    await until(lambda: not service.state.core.job(job_id).is_growing)
+    await hands.work_off(await hands.register())
+    job = await hands.ended(job_id)
+
+    assert job["state"] == "done_with_errors"
+    assert job["frames"]["total"] == 100
+    assert "it stopped growing at 40 of 100 frames, 60 never came" in job["error"]

@@ -51,6 +51,7 @@ def test_nothing_given_resolves_to_the_defaults() -> None:
         "fiducial_diameter_nm": 1000.0,
         "fiducial_roi_half_size": 11,
         "idle_limit_s": 600.0,
+        "rest_s": 30.0,
         "options": {},
     }
 

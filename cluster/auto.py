@@ -1,8 +1,8 @@
 """Each new series under a folder becomes one job, once, across restarts.
 
 Only the data server is asked: what lies in the folder, and what a series is. So the program that still writes a series
-is never disturbed, and the folder may be on another machine. A file that was changed a moment ago is let rest; one that
-the data server says is growing is followed. What was submitted is remembered in a small file, and the key under which a
+is never disturbed, and the folder may be on another machine. A file that was changed a moment ago is let rest, or, if
+that is wanted, followed while it is written; one that is acquired through the data server is always followed. What was submitted is remembered in a small file, and the key under which a
 job is submitted is made of the series itself, so that even a lost memory makes no second job of it.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cluster.config import write_private
-from cluster.errors import CallerError
+from cluster.errors import CallerError, Unavailable
+from cluster.fingerprint import GROWS
 from cluster.protocol import Job, JobRequest, SeriesEntry, SeriesFacts, SeriesListing
 
 _DEEPEST: Final = 16
@@ -30,8 +31,8 @@ class Cluster(Protocol):
         """Return what lies in a folder."""
         ...
 
-    def facts(self, path: str) -> SeriesFacts:
-        """Return what a series is."""
+    def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
+        """Return what a series is, with `follow` as one that may still be written."""
         ...
 
     def submit_request(self, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
@@ -64,6 +65,11 @@ class Memory:
         """Return whether this series, as it is now, has its job."""
         return self._known.get(series) == fingerprint
 
+    def was_followed(self, series: str) -> str:
+        """Return the fingerprint of a series whose job began while it was written; empty for any other."""
+        known = self._known.get(series, "")
+        return known if known.startswith(GROWS) else ""
+
     def keep(self, series: str, fingerprint: str) -> None:
         """Remember that it has."""
         self._known[series] = fingerprint
@@ -71,7 +77,11 @@ class Memory:
 
 
 class Watcher:
-    """Looks into a folder again and again. `now` is the wall clock [s], `make` turns a series' name into a request."""
+    """Looks into a folder again and again.
+
+    `now` is the wall clock [s], `make` turns a series' name into a request; with `follow` files that another program
+    writes become jobs at once, else when they have not changed for `rest_s`.
+    """
 
     def __init__(
         self,
@@ -82,7 +92,9 @@ class Watcher:
         *,
         now: Callable[[], float],
         rest_s: float,
+        follow: bool = False,
     ) -> None:
+        self._follow = follow
         self._cluster = cluster
         self._folder = folder
         self._make = make
@@ -117,6 +129,11 @@ class Watcher:
                 yield from self._entries(entry.path, depth + 1)
 
     def _consider(self, entry: SeriesEntry, print_of: tuple[int | None, float | None]) -> Event | None:
+        if self._follow and entry.modified is not None and self._now() - entry.modified < self._rest_s:
+            try:
+                return self._consider_growing(entry, print_of)
+            except CallerError:  # it cannot be followed, or makes no sense yet: it is let rest
+                pass
         try:
             facts = self._cluster.facts(entry.path)
         except CallerError as error:  # perhaps its first frame is not there yet
@@ -126,7 +143,34 @@ class Watcher:
             return None
         if facts.complete and not self._rested(entry, print_of):
             return None
+        if self._is_the_followed(entry.path):
+            self._memory.keep(entry.path, facts.fingerprint)
+            self._seen.pop(entry.path, None)
+            return None
         return self._submit(entry, facts, print_of)
+
+    def _consider_growing(
+        self, entry: SeriesEntry, print_of: tuple[int | None, float | None]
+    ) -> Event | None:
+        try:
+            facts = self._cluster.facts(entry.path, follow=True)
+        except (
+            Unavailable
+        ):  # its first frame is not there yet; if it is the cluster that is away, the next listing says so
+            self._seen[entry.path] = print_of
+            return None
+        if self._memory.has(entry.path, facts.fingerprint):
+            self._seen.pop(entry.path, None)
+            return None
+        return self._submit(entry, facts, print_of)
+
+    def _is_the_followed(self, series: str) -> bool:
+        """Return whether a series that has come to rest is the one whose job began while it was written."""
+        known = self._memory.was_followed(series)
+        try:
+            return bool(known) and self._cluster.facts(series, follow=True).fingerprint == known
+        except CallerError:
+            return False
 
     def _submit(
         self, entry: SeriesEntry, facts: SeriesFacts, print_of: tuple[int | None, float | None]

@@ -292,9 +292,10 @@ class Client(CalibrationCalls):
         """Return the folders and series that lie under a folder of the data server."""
         return self._from_data(f"{_API}/series", params={"under": under}).message(SeriesListing)
 
-    def facts(self, path: str) -> SeriesFacts:
-        """Return what a series is: shape, frames, metadata."""
-        return self._from_data(series_route(path)).message(SeriesFacts)
+    def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
+        """Return what a series is: shape, frames, metadata; with `follow` as one that another program may still write."""
+        params = {"follow": "true"} if follow else None
+        return self._from_data(series_route(path), params=params).message(SeriesFacts)
 
     def frames(self, path: str, start: int, stop: int) -> FrameRange:
         """Return frames [start, stop) of a series."""

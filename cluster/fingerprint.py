@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 _SAMPLE_BYTES: Final = 1 << 16
+GROWS: Final = "growing-"  # begins the fingerprint of a series that was asked for as one that grows
 
 
 @dataclass(frozen=True)

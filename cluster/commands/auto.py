@@ -42,6 +42,13 @@ def auto(
             help="How long a file must not have changed before it is taken as whole \\[s].",
         ),
     ] = 30.0,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Begin while a file is still written; --rest-s then says when one whose end nothing marks is whole.",
+        ),
+    ] = False,
     once: Annotated[
         bool, typer.Option("--once", help="Take what is there, wait for its jobs, and end.")
     ] = False,
@@ -51,8 +58,8 @@ def auto(
 ) -> None:
     """Make a job of each series that comes to lie in a folder, once, also across restarts.
 
-    A series that is still being acquired through the data server is followed while it grows. Nothing that a microscope
-    program writes is opened before it has come to rest. With --once the exit status is 0 only if every job is done.
+    A series that is still being acquired through the data server is followed while it grows. What a microscope program
+    writes by itself becomes a job when it has come to rest, or with --follow at once. With --once the exit status is 0 only if every job is done.
 
     Examples: [bold]clusterofone auto D:/data/today --like yesterday.h5r[/] · [bold]clusterofone auto today --once[/]
     """
@@ -60,12 +67,15 @@ def auto(
     name = _name_of(connection, folder)
 
     def make(series: str) -> Any:
-        return job_request(series, fit, settings, meta, metadata, like, name=series.rpartition("/")[2])
+        request = job_request(series, fit, settings, meta, metadata, like, name=series.rpartition("/")[2])
+        if follow:
+            request.analysis.setdefault("rest_s", max(1.0, rest_s))
+        return request
 
     asked = make("any").model_dump(mode="json", include={"analysis", "metadata"})
     with connection.client as client:
         file = memory_file(surroundings.places().state, client.identity().cluster_id, name, asked)
-        watcher = Watcher(client, name, make, Memory(file), now=time.time, rest_s=rest_s)
+        watcher = Watcher(client, name, make, Memory(file), now=time.time, rest_s=rest_s, follow=follow)
         console.say(f"Looking into {name or 'the root'} for series; Ctrl-C stops.")
         jobs = _watch(client, watcher, once=once)
     if json:

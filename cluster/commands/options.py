@@ -43,7 +43,10 @@ MetadataFile = Annotated[
 Like = Annotated[Path | None, typer.Option("--like", help="Use the settings of this .h5r.")]
 Follow = Annotated[
     bool,
-    typer.Option("--follow", help="Go on with a series that is still being acquired until it is complete."),
+    typer.Option(
+        "--follow",
+        help="Go on with a series that is still being acquired, or written by another program, until it is complete.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last, on standard output.")]
 

@@ -18,11 +18,10 @@ from typing import Final
 
 from cluster.dataserver.readers.interface import Frames, GoesOn, Grows, Progress, SeriesReader, SeriesShape
 from cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavailable
-from cluster.fingerprint import Stamp, stamp
+from cluster.fingerprint import GROWS, Stamp, stamp
 from cluster.protocol import SeriesEvent
 
 Clock = Callable[[], float]
-MARK: Final = "growing-"  # begins the fingerprint of a series that was asked for as one that grows
 _SETTLES_S: Final = 1.0  # after a mark of the end the last bytes may still be on their way
 _PATIENCE_S: Final = 10.0  # for this long after a change, what cannot be read is not called lost
 _FRESH_S: Final = 120.0
@@ -47,7 +46,7 @@ class Look:
     @property
     def fingerprint(self) -> str:
         """Return what the series is known by while it grows."""
-        return f"{MARK}{hashlib.sha256((self.beginning + self.salt).encode()).hexdigest()[:24]}"
+        return f"{GROWS}{hashlib.sha256((self.beginning + self.salt).encode()).hexdigest()[:24]}"
 
     @property
     def complete(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from cluster import job_calibrations
 from cluster.arrays import FrameRange
-from cluster.dataserver.growing import MARK, GrowingReaders, Look
+from cluster.dataserver.growing import GrowingReaders, Look
 from cluster.dataserver.live.layout import is_acquired
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.paths import Roots, checked_segments
@@ -26,7 +26,7 @@ from cluster.dataserver.readers.registry import (
 )
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
-from cluster.fingerprint import Stamp
+from cluster.fingerprint import GROWS, Stamp
 from cluster.protocol import (
     CalibrationFile,
     FrameRun,
@@ -115,7 +115,7 @@ class SeriesStore:
             If the range is over `MAX_REQUEST_BYTES`; says the largest range.
         """
         file = self._file(path)
-        if pinned is not None and pinned.startswith(MARK):
+        if pinned is not None and pinned.startswith(GROWS):
             shape = self._growing.shape(file, pinned, stop or 0)
         else:
             with self._readers.using(file) as series:
@@ -135,7 +135,7 @@ class SeriesStore:
             As `extent` does.
         """
         file = self._file(path)
-        if pinned is not None and pinned.startswith(MARK):
+        if pinned is not None and pinned.startswith(GROWS):
             frames, unreadable, shape = self._growing.frames(file, start, stop, pinned)
             missing = _within(shape.missing, start, stop) | set(unreadable)
             return FrameRange(start=start, frames=frames, missing=tuple(sorted(missing)))
@@ -176,7 +176,7 @@ class SeriesStore:
             As `frames` does.
         """
         file = self._file(path)
-        if pinned is not None and pinned.startswith(MARK):
+        if pinned is not None and pinned.startswith(GROWS):
             raise NotFound(f"the frames of {path} come from here: it may still be written", path=path)
         with self._readers.using(file) as series:
             _check_pinned(path, series, pinned)
@@ -195,7 +195,7 @@ class SeriesStore:
     def events(self, path: str, *, pinned: str | None = None) -> list[SeriesEvent]:
         """Return the acquisition's events; those so far of a series that is pinned as one that grows."""
         file = self._file(path)
-        if pinned is not None and pinned.startswith(MARK):
+        if pinned is not None and pinned.startswith(GROWS):
             return self._growing.events(file)
         with self._readers.using(file) as series:
             return series.reader.events()

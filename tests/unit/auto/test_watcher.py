@@ -20,6 +20,7 @@ class FakeCluster:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: list[tuple[str, bool, str | None]] = field(default_factory=list)
     refuse: dict[str, Exception] = field(default_factory=dict)
+    begins: dict[str, str] = field(default_factory=dict)
 
     def put(self, path: str, *, modified: float, size: int = 10, **facts: Any) -> None:
         self.files[path] = {"modified": modified, "bytes": size, "facts": facts}
@@ -40,10 +41,18 @@ class FakeCluster:
         unique = {entry.path: entry for entry in entries}
         return SeriesListing(under=under, entries=list(unique.values()))
 
-    def facts(self, path: str) -> SeriesFacts:
+    def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
         if "broken" in path:
             raise Invalid(f"{path} holds no frames")
+        if follow and "early" in path:
+            raise Unavailable(f"{path} holds no whole frame yet")
+        if follow and "czi" in path:
+            raise Invalid(f"{path} cannot be followed")
         file = self.files[path]
+        if follow:
+            file = file | {
+                "facts": {"complete": False, "fingerprint": f"growing-{self.begins.get(path, path)}"}
+            }
         values = {
             "path": path, "height": 4, "width": 4, "dtype": "uint16", "frames": 9, "bytes": file["bytes"],
             "fingerprint": f"{path} {file['bytes']} {file['modified']}", "format": "tiff",
@@ -64,7 +73,7 @@ class Desk:
         self.file = folder / "memory.json"
         self.watcher = self.started()
 
-    def started(self, under: str = "") -> Watcher:
+    def started(self, under: str = "", *, follow: bool = False) -> Watcher:
         return Watcher(
             self.cluster,
             under,
@@ -72,6 +81,7 @@ class Desk:
             Memory(self.file),
             now=lambda: self.now,
             rest_s=30.0,
+            follow=follow,
         )
 
     def look(self) -> list[tuple[str, str]]:
@@ -217,3 +227,54 @@ def test_a_folder_that_is_not_there_is_said(desk: Desk, monkeypatch: pytest.Monk
 
     with pytest.raises(NotFound, match="there is no folder"):
         desk.look()
+
+
+def test_a_file_that_is_still_written_is_followed_at_once_and_is_no_second_series_when_it_rests(
+    desk: Desk,
+) -> None:
+    desk.watcher = desk.started(follow=True)
+    desk.cluster.put("a.tif", modified=990.0)
+    desk.look()
+    desk.cluster.put("a.tif", modified=1002.0, size=20)
+    desk.now = 1003.0
+    desk.look()
+    desk.now = 1040.0
+    desk.look()
+    desk.watcher = desk.started(follow=True)
+    desk.look()
+
+    assert [(series, follow) for series, follow, _ in desk.cluster.jobs] == [("a.tif", True)]
+    assert not desk.watcher.waiting
+
+
+def test_one_that_begins_otherwise_is_another_series_also_when_it_was_seen_only_at_rest(desk: Desk) -> None:
+    desk.watcher = desk.started(follow=True)
+    desk.cluster.put("a.tif", modified=990.0)
+    desk.look()
+    desk.cluster.put("a.tif", modified=1002.0, size=20)
+    desk.cluster.begins["a.tif"] = "otherwise"
+    desk.now = 1040.0
+    desk.look()
+
+    assert [(series, follow) for series, follow, _ in desk.cluster.jobs] == [
+        ("a.tif", True),
+        ("a.tif", False),
+    ]
+
+
+def test_one_without_a_whole_frame_is_waited_for_and_one_that_cannot_be_followed_is_let_rest(
+    desk: Desk,
+) -> None:
+    desk.watcher = desk.started(follow=True)
+    desk.cluster.put("early.tif", modified=999.0)
+    desk.cluster.put("a.czi", modified=999.0)
+    assert desk.look() == []
+    assert desk.watcher.waiting
+
+    desk.now = 1040.0
+    desk.look()
+
+    assert [(series, follow) for series, follow, _ in desk.cluster.jobs] == [
+        ("a.czi", False),
+        ("early.tif", False),
+    ]

@@ -14,10 +14,11 @@ import pytest
 import tables
 import tifffile
 
-from cluster.dataserver.growing import MARK, GrowingReaders, Look
+from cluster.dataserver.growing import GrowingReaders, Look
 from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.dataserver.readers.registry import open_written
 from cluster.errors import Conflict, Invalid, Unavailable
+from cluster.fingerprint import GROWS
 
 Array = np.ndarray[Any, Any]
 FRAMES = 6
@@ -128,7 +129,7 @@ def test_its_fingerprint_stays_while_it_grows_and_when_its_header_is_rewritten(
     rewritten = desk.look(path)
 
     assert before == grown == rewritten.fingerprint
-    assert before.startswith(MARK)
+    assert before.startswith(GROWS)
     assert rewritten.progress.promised == FRAMES
     assert desk.ends(path)
 
@@ -181,7 +182,7 @@ def test_frames_that_cannot_be_read_while_it_is_written_are_for_later_and_missin
     look = desk.look(path)
     path.write_bytes(whole[: ends_of_pages(path)[2]])
 
-    with pytest.raises(Unavailable, match="frame 3 of series.tif cannot be read now"):
+    with pytest.raises(Unavailable, match=r"frame 3 of series\.tif cannot be read now"):
         desk.readers.frames(path, 0, 5, look.fingerprint)
     desk.now += 60.0
     _, missing, _ = desk.readers.frames(path, 0, 5, look.fingerprint)

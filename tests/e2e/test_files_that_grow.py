@@ -70,7 +70,8 @@ class Bench:
         running = shell.start("-n", 2, "--no-browser")
         said = eventually(lambda: re.search(r"scheduler +(http://\S+)", shell.said(running)), "a scheduler")
         eventually(lambda: "Ctrl-C stops it" in shell.said(running), "a cluster")
-        self.client = Client(said.group(1), shell.run("token", "--role", "owner").stdout.strip())
+        self.token = shell.run("token", "--role", "owner").stdout.strip()
+        self.client = Client(said.group(1), self.token)
         self.writers: list[subprocess.Popen[bytes]] = []
         self.offline("cells/series.tif")  # the fits are compiled
 
@@ -89,8 +90,8 @@ class Bench:
     def ended(self, job: str) -> Any:
         return self.until(job, lambda seen: seen.state not in {"waiting", "queued", "running"}, "its end")
 
-    def offline(self, name: str) -> Any:
-        return self.ended(self.client.submit(name).id)
+    def offline(self, name: str, **settings: Any) -> Any:
+        return self.ended(self.client.submit(name, **settings).id)
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,98 @@ def test_a_file_that_is_replaced_meanwhile_stops_its_job(bench: Bench) -> None:
 
     assert done.state == "done_with_errors"
     assert "was replaced by another series meanwhile" in done.error
+
+
+# PYMEAcquire as a protocol sees it: tasks at frames, a scope, and a spooler that writes the file.
+PYME_HOST = """
+import importlib.util, sys, time, types, tables, tifffile
+source, target, protocol_file = sys.argv[1:4]
+stack = tifffile.imread(source)
+done = []
+scope = types.SimpleNamespace(
+    turnAllLasersOff=lambda: done.append("off"),
+    l642=types.SimpleNamespace(TurnOn=lambda: done.append("on")),
+    spoolController=types.SimpleNamespace(spooler=types.SimpleNamespace(filename=target)),
+)
+host = types.ModuleType("PYME.Acquire.protocol")
+host.scope, host.T = scope, lambda when, what, *with_: (when, what, with_)
+host.TaskListProtocol = lambda tasks, metadata, preflight=(): types.SimpleNamespace(tasks=tasks, metadata=metadata)
+for name, module in (("PYME", types.ModuleType("PYME")), ("PYME.Acquire", types.ModuleType("PYME.Acquire"))):
+    sys.modules[name] = module
+sys.modules["PYME.Acquire.protocol"] = host
+spec = importlib.util.spec_from_file_location("protocol", protocol_file)
+protocol = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(protocol)
+tasks = sorted(protocol.PROTOCOL.tasks, key=lambda task: task[0])
+with tables.open_file(target, "w", filters=tables.Filters(complevel=6, shuffle=True)) as file:
+    notes = file.create_group(file.root, "MetaData")
+    turned = stack.shape[:0:-1]
+    images = file.create_earray(file.root, "ImageData", tables.UInt16Atom(), (0, *turned), chunkshape=(1, *turned))
+    for number, frame in enumerate(stack):
+        while tasks and tasks[0][0] <= number:
+            _, what, with_ = tasks.pop(0)
+            what(*with_)
+        images.append(frame.T[None])
+        file.flush()
+        time.sleep(0.01)
+    notes._v_attrs.EndTime = 1.0
+print(done)
+"""
+
+PYCROMANAGER_HOST = """
+import json, os, struct, sys, time, types, tifffile
+source, target, hooks = sys.argv[1:4]
+sys.path.insert(0, hooks)
+from pycromanager_follow import METADATA, FollowAfter
+stack = tifffile.imread(source)
+follow = FollowAfter(data_starts_at=60, metadata={"Camera.Name": "stand-in"}, analysis={"rest_s": 2})
+os.mkdir(target)
+dataset, name = types.SimpleNamespace(path=target), b"cell_NDTiffStack.tif"
+with open(target + "/cell_NDTiffStack.tif", "wb") as pixels, open(target + "/NDTiff.index", "wb") as index:
+    pixels.write(b"II*\\0" + bytes(12))
+    for number, frame in enumerate(stack):
+        offset = pixels.tell()
+        pixels.write(frame.tobytes())
+        pixels.flush()
+        axes = json.dumps({"time": number}).encode()
+        index.write(struct.pack("<I", len(axes)) + axes + struct.pack("<I", len(name)) + name)
+        index.write(struct.pack("<8I", offset, frame.shape[1], frame.shape[0], 1, 0, 0, 0, 0))
+        index.flush()
+        follow({"time": number}, dataset)
+        time.sleep(0.01)
+follow.posting.join(60)
+"""
+
+HOOKS = Path(__file__).parents[2] / "docs" / "examples" / "acquisition-hooks"
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "hook"),
+    [
+        (PYME_HOST, "hooked.h5", HOOKS / "prebleach_and_follow.py"),
+        pytest.param(PYCROMANAGER_HOST, "hooked", HOOKS, marks=pytest.mark.slow),
+    ],
+    ids=["PYMEAcquire", "pycro-manager"],
+)
+def test_a_hook_starts_a_job_when_the_prebleaching_ends(
+    bench: Bench, host: str, name: str, hook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTEROFONE_SCHEDULER", bench.client.url)
+    monkeypatch.setenv("CLUSTEROFONE_TOKEN", bench.token)
+    monkeypatch.setenv("CLUSTEROFONE_ROOT", str(bench.folder.parent))
+    shutil.copy(bench.source.with_suffix(".json"), bench.folder / "hooked.json")
+    arguments = [host, bench.source, bench.folder / name, hook]
+    writer = subprocess.Popen([sys.executable, "-c", *map(str, arguments)])
+    bench.writers.append(writer)
+
+    job = bench.eventually(
+        lambda: next((job for job in bench.client.jobs() if job.series == f"cells/{name}"), None), "the job"
+    )
+    still_writing = writer.poll() is None
+    done = bench.ended(job.id)
+    reference = bench.offline(f"cells/{name}", metadata={"Protocol.DataStartsAt": 60})
+
+    assert writer.wait(60) == 0
+    assert still_writing
+    assert (done.state, done.frames.skipped, done.frames.localised) == ("done", 60, 240)
+    assert table_of(done.output) == table_of(reference.output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,9 @@ import tifffile
 import zarr
 
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.readers.conformance import Array, Format, camera_frames, cut_short
 from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.protocol import NewSeries
-
-Array = np.ndarray[Any, Any]
-Writer = Callable[[Path, Array], Path]
-FRAMES, HEIGHT, WIDTH = 13, 24, 36
-
-
-def cut_short(path: Path, kept: float) -> None:
-    """A full disk, a copy that broke off."""
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
-
-
-@dataclass(frozen=True)
-class Format:
-    """How to write one format, which pixel types it can hold, and how it loses frames."""
-
-    name: str
-    write: Writer
-    dtypes: tuple[str, ...] = ("uint16", "uint8", "float32")
-    cut: Callable[[Path, float], None] | None = cut_short  # None: refused when cut short
 
 
 def _tiff(folder: Path, stack: Array, **options: Any) -> Path:
@@ -383,14 +363,6 @@ FORMATS = [
     Format("tiff sequence", _separate_tiffs, cut=lose_files),
     Format("ndtiff", _ndtiff, ("uint16", "uint8"), cut=_cut_ndtiff),
 ]
-
-
-def camera_frames(frames: int = FRAMES, dtype: str = "uint16") -> Array:
-    """Return frames like a camera's: smooth, noisy, no two alike, and none the same when transposed or flipped."""
-    rng = np.random.default_rng(7)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    mean = 90 + x + 0.3 * y + 2.0 * np.arange(frames)[:, None, None]
-    return rng.poisson(mean).clip(1, 255).astype(dtype)
 
 
 @pytest.fixture(params=FORMATS, ids=lambda kind: kind.name)

@@ -89,7 +89,7 @@ class MetadataValue(Message):
 class Growing(Message):
     """How the end of a series will show that another program writes.
 
-    `promised` is how many frames its files say there will be; `torn`: something of a further frame is there; `marked`:
+    `promised` is how many frames its files say there will be; `torn`: something of a further frame is there, or room for it; `marked`:
     the end will be said, by the number promised or by a mark. Without one the series ends when it comes to rest.
     """
 

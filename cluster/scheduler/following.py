@@ -195,7 +195,7 @@ def _idle(facts: SeriesFacts, waited_s: float) -> str:
             frames = f"{facts.frames} of {promised} frames"
             lost = f", {promised - facts.frames} never came"
         elif facts.growing.torn:
-            lost = ", in the middle of the next one"
+            lost = ", its files unfinished"
     return (
         f"the series was never completed: it stopped growing at {frames}{lost}, "
         f"and {waited_s:.0f} s later this job ended"

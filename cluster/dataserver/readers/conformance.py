@@ -52,7 +52,8 @@ def camera_frames(frames: int = FRAMES, dtype: str = "uint16") -> Array:
     rng = np.random.default_rng(7)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     mean = 90 + x + 0.3 * y + 2.0 * np.arange(frames)[:, None, None]
-    return rng.poisson(mean).clip(1, 255).astype(dtype)
+    series: Array = rng.poisson(mean).clip(1, 255).astype(dtype)
+    return series
 
 
 @contextmanager

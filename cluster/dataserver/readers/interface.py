@@ -92,7 +92,7 @@ class Progress:
     """How far a series has come that another program may still be writing.
 
     Frames [0, whole) are there and will not change. `promised` is how many the files say there will be, if they do.
-    `torn`: something of a further frame is there. `marked`: the format has a mark of its end, and `ended`: it is there,
+    `torn`: something of a further frame is there, or room for it. `marked`: the format has a mark of its end, and `ended`: it is there,
     or all that was promised is.
     """
 

@@ -25,6 +25,9 @@ _ENTRY: Final = struct.Struct("<8I")
 _LENGTH: Final = struct.Struct("<I")
 _TYPES: Final = {kind: np.dtype("<u1" if kind == 0 else "<u2") for kind in (0, 1, 3, 4, 5, 6)}
 _RGB: Final = 2
+_LAID_OUT_BYTES: Final = (
+    1 << 32
+)  # of a file of pixels while it is written; it is cut to its length at the end
 _FRAME_AXES: Final = ("time", "z")
 
 
@@ -73,6 +76,7 @@ class NdTiff:
         ]
         if not any(whole):
             raise Invalid(f"{folder.name} holds not one whole frame")
+        self._is_unfinished = _LAID_OUT_BYTES in sizes.values()
         self._files = (folder, index, *(folder / name for name in names if sizes[name] >= 0))
         self._shape = SeriesShape(
             format="ndtiff",
@@ -101,7 +105,7 @@ class NdTiff:
         del since
         frames = self._shape.frames
         whole = min([frames - 1, *(start for start, _ in self._shape.missing)])
-        return Progress(whole, torn=bool(self._shape.missing))
+        return Progress(whole, torn=bool(self._shape.missing) or self._is_unfinished)
 
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that could not be read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import struct
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ TIFF_FAULTS: Final = (
     ZeroDivisionError, NotImplementedError, struct.error, MemoryError,
 )  # fmt: skip
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+_OME_SUFFIX: Final = ".ome.tif"
 _STACK_SUMMARY: Final = struct.pack("<I", 2355492), struct.pack(">I", 2355492)  # Micro-Manager's, at byte 32
 _STACK_INDEX: Final = (
     struct.pack("<I", 54773648),
@@ -153,6 +155,9 @@ class TiffSeries:
         self._pages.append(first)
         self._present = [path]
         planes = found.planes
+        if planes is None and (further := _further_files(path)):
+            self._open_in_a_row(further, first)
+            return
         if planes is None:
             frames = max(found.frames, len(first.index) + int(first.index.broken))
             planes = ome.OmePlanes(
@@ -163,6 +168,22 @@ class TiffSeries:
         for name in planes.names[1:]:
             self._open_part(path.with_name(name), first)
         self._planes = planes
+
+    def _open_in_a_row(self, further: Sequence[Path], first: TiffPages) -> None:
+        """Open the files in which a stack goes on; while it is written nothing but their names says that they belong to it."""
+        for part in further:
+            try:
+                self._open_part(part, first)
+            except Invalid:  # its first page is not there yet
+                if part is further[-1] and part not in self._present:
+                    break
+                raise
+        counts = [len(pages.index) for pages in self._pages if pages is not None]
+        self._planes = ome.OmePlanes(
+            tuple(part.name for part in self._present),
+            np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        )
 
     def _open_part(self, part: Path, first: TiffPages) -> None:
         if not part.is_file() or part.resolve().parent != self._path.resolve().parent:
@@ -252,7 +273,10 @@ class TiffSeries:
         known = sum(len(pages.index) for pages in self._pages if pages is not None)
         promised = said if known <= said else None
         gap = min([len(self._planes.page), *(start for start, _ in self._shape.missing)])
-        stack, finished = self._stack_mark()
+        stack, finished = _stack_mark(self._present[-1])
+        finished = finished and (
+            self._found.planes is not None or len(_further_files(self._path)) < len(self._present)
+        )
         ended = gap == promised if promised is not None else finished
         last = self._pages[-1]
         return Progress(
@@ -262,17 +286,6 @@ class TiffSeries:
             marked=promised is not None or stack,
             ended=ended,
         )
-
-    def _stack_mark(self) -> tuple[bool, bool]:
-        """Return whether Micro-Manager writes this, and whether it has finished: all of the files, if it went on in others."""
-        with self._path.open("rb") as file:
-            head = file.read(40)
-        stack = head[32:36] in _STACK_SUMMARY
-        goes_on = (
-            self._path.name.lower().endswith(".ome.tif")
-            and self._path.with_name(f"{self._path.name[:-8]}_1.ome.tif").exists()
-        )
-        return stack, stack and head[8:12] in _STACK_INDEX and (not goes_on or self._found.planes is not None)
 
     def runs(self) -> tuple[Run, ...] | None:
         """Return the runs of pages that lie flat in their served type; None if one does not, or they are too many."""
@@ -304,6 +317,23 @@ class TiffSeries:
         for pages in self._pages:
             if pages is not None:
                 pages.close()
+
+
+def _stack_mark(path: Path) -> tuple[bool, bool]:
+    """Return whether Micro-Manager wrote a file as a stack, and whether it has finished it."""
+    with path.open("rb") as file:
+        head = file.read(40)
+    stack = head[32:36] in _STACK_SUMMARY
+    return stack, stack and head[8:12] in _STACK_INDEX
+
+
+def _further_files(path: Path) -> list[Path]:
+    """Return the files in which Micro-Manager goes on with a stack when one is full: `a.ome.tif`, `a_1.ome.tif` …"""
+    if not path.name.lower().endswith(_OME_SUFFIX) or not _stack_mark(path)[0]:
+        return []
+    cut = len(path.name) - len(_OME_SUFFIX)
+    names = (f"{path.name[:cut]}_{number}{path.name[cut:]}" for number in itertools.count(1))
+    return list(itertools.takewhile(Path.is_file, (path.with_name(name) for name in names)))
 
 
 def _look_at_key(part: Path) -> tifffile.TiffPage:

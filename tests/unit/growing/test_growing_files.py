@@ -216,9 +216,9 @@ def test_a_promised_number_says_the_end(tmp_path: Path, desk: Desk) -> None:
     assert desk.ends(path)
 
 
-def micromanager_stack(path: Path, *, finished: bool) -> None:
+def micromanager_stack(path: Path, stack: Array = STACK, *, finished: bool) -> None:
     """Pages with room in the header for the summary, and for where the index is, which is written last."""
-    pages(path, STACK, byteorder="<", ome=False)
+    pages(path, stack, byteorder="<", ome=False)
     data = bytearray(path.read_bytes())
     shift = 40 - 8
     data[8:8] = bytes(shift)
@@ -249,23 +249,27 @@ def _links(data: bytes, shift: int) -> Iterator[int]:
         yield following
 
 
-def test_a_micromanager_stack_ends_with_its_index_and_not_before_its_other_files_are_named(
+def test_a_micromanager_stack_goes_on_in_other_files_and_ends_with_the_index_of_the_last(
     tmp_path: Path, desk: Desk
 ) -> None:
-    path = tmp_path / "a_MMStack_Pos0.ome.tif"
+    path, other = tmp_path / "a_MMStack_Pos0.ome.tif", tmp_path / "a_MMStack_Pos0_1.ome.tif"
+    both = np.concatenate([STACK, STACK + 7])
     micromanager_stack(path, finished=False)
     assert desk.counted(path) == FRAMES - 1
     assert desk.look(path).progress.marked
     assert not desk.ends(path)
 
     micromanager_stack(path, finished=True)
-    other = tmp_path / "a_MMStack_Pos0_1.ome.tif"
-    other.touch()
+    other.write_bytes(bytes(5000))  # laid out, and nothing in it yet
+    assert desk.counted(path) == FRAMES - 1
     assert not desk.ends(path)
-    other.unlink()
+    micromanager_stack(other, STACK + 7, finished=False)
+    assert desk.counted(path, both) == 2 * FRAMES - 1
+    assert not desk.ends(path)
+    micromanager_stack(other, STACK + 7, finished=True)
 
     assert desk.ends(path)
-    assert desk.counted(path) == FRAMES
+    assert desk.counted(path, both) == 2 * FRAMES
 
 
 def test_a_folder_of_files_counts_those_that_have_a_successor_and_are_whole(

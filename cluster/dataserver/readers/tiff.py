@@ -282,7 +282,7 @@ class TiffSeries:
         return Progress(
             gap if ended or gap < known else gap - 1,
             promised=promised,
-            torn=last is not None and (last.index.broken or not bool(last.whole[-1:].all())),
+            torn=last is not None and last.is_torn,
             marked=promised is not None or stack,
             ended=ended,
         )

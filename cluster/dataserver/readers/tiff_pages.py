@@ -18,6 +18,7 @@ from cluster.dataserver.readers.interface import Frames
 from cluster.errors import Invalid
 
 _DEFLATE: Final = frozenset({8, 32946})
+_DESCRIPTION_BYTES: Final = 4096
 _BUILT_IN: Final = frozenset({1, 32773})
 _DECODE_FAULTS: Final = (
     ValueError, TypeError, IndexError, RuntimeError, OverflowError, NotImplementedError, ImportError, zlib.error,
@@ -49,7 +50,9 @@ class TiffPages:
             raise
         self.dtype: np.dtype[Any] = np.dtype(f"{self._dialect.order}{key.dtype.str[1:]}")
         self._frame_bytes = int(key.imagelength) * int(key.imagewidth) * self.dtype.itemsize
-        self.whole = self._whole(path.stat().st_size)
+        file_bytes = path.stat().st_size
+        self.whole = self._whole(file_bytes)
+        self.is_torn = self._is_torn(file_bytes)
 
     def _check_codec(self) -> None:
         key = self._key
@@ -76,6 +79,16 @@ class TiffPages:
         if self._key.is_final:
             end = np.where(np.array(self.index.single, bool), first + self._frame_bytes, end)
         return np.logical_and(first > 0, end <= file_bytes)
+
+    def _is_torn(self, file_bytes: int) -> bool:
+        """Return whether the file shows a page that is not whole: in its chain, or as bytes after the last one's.
+
+        A page that is written before it is linked leaves these; what is a few kB may be a description or a note.
+        """
+        if self.index.broken or not self.whole[-1:].all():
+            return True
+        last = max(self.index.end[-1], self.index.ifds[-1])
+        return file_bytes - last > _DESCRIPTION_BYTES + self._frame_bytes // 4
 
     def flat_offsets(self) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """Return where each page's pixels begin, if every whole page lies flat; -1 where a page is not whole."""

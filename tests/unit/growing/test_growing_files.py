@@ -117,6 +117,26 @@ def test_the_last_page_of_a_tiff_counts_only_with_its_successor_but_is_served_af
     assert missing == ()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_tiff_that_ends_in_the_middle_of_a_page_is_torn_whether_the_page_is_linked_or_not(
+    tmp_path: Path, desk: Desk, linked: bool
+) -> None:
+    path = tmp_path / "series.tif"
+    stack = np.random.default_rng(2).integers(90, 4000, (4, 64, 64), dtype=np.uint16)
+    whole = pages(path, stack)
+    assert not desk.look(path).progress.torn
+    with tifffile.TiffFile(path) as tif:
+        link = tif.pages[2].offset + 2 + 12 * len(tif.pages[2].tags)
+    data = bytearray(whole[:-1000])
+    if not linked:
+        data[link : link + 4] = bytes(4)
+    path.write_bytes(data)
+
+    progress = desk.look(path).progress
+
+    assert (progress.whole, progress.torn, progress.marked, progress.ended) == (3, True, False, False)
+
+
 def test_its_fingerprint_stays_while_it_grows_and_when_its_header_is_rewritten(
     tmp_path: Path, desk: Desk
 ) -> None:

@@ -199,7 +199,7 @@ async def test_files_of_which_nothing_says_their_end_are_whole_when_they_rest_an
     worker = await hands.register()
     grow(39, growing={"torn": False})
     await until(lambda: service.state.core.job(job_id).total == 39)
-    source.final = facts(frames=40, fingerprint="of the whole files")
+    source.final = facts(frames=40, events=2, fingerprint="of the whole files")
 
     clock.seconds += 19
     await hands.work_off(worker)
@@ -214,6 +214,8 @@ async def test_files_of_which_nothing_says_their_end_are_whole_when_they_rest_an
     provenance = h5r.read(Path(job["output"])).provenance
     assert provenance is not None
     assert provenance.input["fingerprint"] == "of the whole files"
+    with h5py.File(Path(job["output"])) as file:
+        assert len(file["Events"]) == 2
 
 
 async def test_files_that_are_torn_or_promise_more_end_by_the_idle_limit_with_what_is_missing(
@@ -236,3 +238,24 @@ async def test_files_that_are_torn_or_promise_more_end_by_the_idle_limit_with_wh
     assert job["state"] == "done_with_errors"
     assert job["frames"]["total"] == 100
     assert "it stopped growing at 40 of 100 frames, 60 never came" in job["error"]
+
+
+async def test_what_a_series_became_outlives_a_restart_of_the_scheduler(
+    make_service: Any, connect: Any, source: Any, facts: Facts, grow: Callable[..., None], until: Any
+) -> None:
+    service = make_service(follow=Pauses(0.0, 0.0))
+    async with connect(service) as hands:
+        job_id = await hands.submitted(follow=True)
+        source.final = facts(frames=40, events=1, fingerprint="of the whole files")
+        grow(40, complete=True, growing={"marked": True})
+        await until(lambda: not service.state.core.job(job_id).is_growing)
+    async with connect(make_service(follow=Pauses(0.0, 0.0))) as hands:
+        worker = await hands.register()
+        await hands.work_off(worker)
+        job = await hands.ended(job_id)
+
+    provenance = h5r.read(Path(job["output"])).provenance
+    assert provenance is not None
+    assert (job["state"], provenance.input["fingerprint"]) == ("done", "of the whole files")
+    with h5py.File(Path(job["output"])) as file:
+        assert len(file["Events"]) == 1

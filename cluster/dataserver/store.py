@@ -150,7 +150,9 @@ class SeriesStore:
 
     def stored(self, path: str, start: int, stop: int, *, pinned: str | None = None) -> StoredRange | None:
         """Return frames [start, stop) in the blocks in which they lie, or None if they lie in none; raises as `frames` does."""
-        if pinned is not None and pinned.startswith(MARK):  # blocks of a file that is written may change place
+        if pinned is not None and pinned.startswith(
+            GROWS
+        ):  # blocks of a file that is written may change place
             return None
         with self._readers.using(self._file(path)) as series:
             reader = series.reader

@@ -17,7 +17,8 @@ import tifffile
 from cluster.dataserver.growing import GrowingReaders, Look
 from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.dataserver.readers.registry import open_written
-from cluster.errors import Conflict, Invalid, Unavailable
+from cluster.dataserver.store import SeriesStore
+from cluster.errors import Conflict, Invalid, NotFound, Unavailable
 from cluster.fingerprint import GROWS
 
 Array = np.ndarray[Any, Any]
@@ -439,3 +440,15 @@ def test_a_dax_grows_to_what_its_inf_says(tmp_path: Path, desk: Desk) -> None:
     path.write_bytes(STACK.tobytes())
 
     assert desk.ends(path)
+
+
+def test_frames_of_a_file_that_grows_are_never_sent_as_they_lie(tmp_path: Path) -> None:
+    pages(tmp_path / "series.tif")
+    store = SeriesStore([tmp_path])
+    pinned = store.facts("series.tif", follow=True).fingerprint
+
+    assert store.stored("series.tif", 0, 2, pinned=pinned) is None
+    np.testing.assert_array_equal(store.frames("series.tif", 0, 2, pinned=pinned).frames, STACK[:2])
+    with pytest.raises(NotFound, match="it may still be written"):
+        store.place("series.tif", pinned=pinned)
+    store.close()

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from cluster.arrays import FrameRange
 from cluster.errors import Conflict
 from cluster.fingerprint import fingerprint
-from cluster.protocol import FrameRun, JobSpec, SeriesPlace
+from cluster.frame_runs import open_for_runs, read_runs
+from cluster.protocol import JobSpec, SeriesPlace
 from cluster.worker.memory import Memory
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class DirectSeries:
                 stamps = [_stamp(file.stat()) for file in files]
                 same = stamps == list(place.stamps) if near else fingerprint(files) == pinned
                 if same:
-                    return cls(place, files, stamps, [_opened(file) for file in files])
+                    return cls(place, files, stamps, [open_for_runs(file) for file in files])
             except OSError as error:
                 logger.info("%s cannot be read from here: %s", files[0], error.strerror or error)
         return None
@@ -86,32 +86,14 @@ class DirectSeries:
             If a file cannot be read.
         """
         frames = memory.array((stop - start, spec.height, spec.width), np.dtype(spec.dtype))
-        there = np.zeros(stop - start, bool)
-        for run in self.place.runs:
-            a, b = max(start, run.frame), min(stop, run.frame + run.count)
-            if a < b:
-                got = self._read_run(run, a, frames[a - start : b - start])
-                there[a - start : a - start + got] = True
+        there = read_runs(self.place.runs, self.handles, start, frames)
         self._check(spec)
-        frames[~there] = 0
         return FrameRange(start, frames, tuple(int(start + n) for n in np.flatnonzero(~there)))
 
     def close(self) -> None:
         """Let go of the files."""
         for handle in self.handles:
             os.close(handle)
-
-    def _read_run(self, run: FrameRun, first: int, out: np.ndarray[Any, Any]) -> int:
-        """Fill `out` with frames from `first` on; return how many were whole."""
-        handle, size = self.handles[run.file], out[0].nbytes
-        offset = run.offset + (first - run.frame) * run.stride
-        if run.stride == size:
-            whole: int = _fill(handle, offset, out) // size
-            return whole
-        for number, frame in enumerate(out):
-            if _fill(handle, offset + number * run.stride, frame) < size:
-                return number
-        return len(out)
 
     def _check(self, spec: JobSpec) -> None:
         try:
@@ -141,32 +123,3 @@ def _places(place: SeriesPlace, shares: Sequence[Share], *, near: bool) -> list[
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:
     return (found.st_size, found.st_mtime_ns)
-
-
-def _opened(file: Path) -> int:
-    return os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-
-
-def _fill(handle: int, offset: int, out: np.ndarray[Any, Any]) -> int:
-    """Fill an array from a file; return how many bytes there were. Windows has no reads at an offset."""
-    target = out.reshape(-1).view(np.uint8).data
-    filled = 0
-    while filled < target.nbytes:
-        got = _read_at(handle, offset + filled, target[filled:])
-        if not got:
-            break
-        filled += got
-    return filled
-
-
-if sys.platform == "win32":
-
-    def _read_at(handle: int, offset: int, target: memoryview) -> int:
-        os.lseek(handle, offset, os.SEEK_SET)
-        with open(handle, "rb", buffering=0, closefd=False) as file:
-            return file.readinto(target) or 0
-
-else:
-
-    def _read_at(handle: int, offset: int, target: memoryview) -> int:
-        return os.preadv(handle, [target], offset)

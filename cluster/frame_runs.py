@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,13 +29,19 @@ class EvenRun(Protocol):
     def stride(self) -> int: ...  # noqa: D102
 
 
+class Handles(Protocol):
+    """The open descriptor of each file, by its number."""
+
+    def __getitem__(self, number: int, /) -> int: ...
+
+
 def open_for_runs(file: Path) -> int:
     """Return a descriptor to read from; close it with `os.close`."""
     return os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
 
 def read_runs(
-    runs: Iterable[EvenRun], handles: Sequence[int], start: int, frames: np.ndarray[Any, Any]
+    runs: Iterable[EvenRun], handles: Handles, start: int, frames: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Fill `frames`, an (n, h, w) array of frames [start, start + n); return which were there. The others are zeroed.
 

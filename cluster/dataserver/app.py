@@ -34,7 +34,8 @@ from cluster.protocol import (
 )
 from cluster.stored_frames import encode_stored
 
-_READING_THREADS: Final = 8
+_READING_THREADS: Final = 16
+_OF_ONE_SERIES: Final = 8
 _BYTES_IN_FLIGHT: Final = 256 << 20
 _T = TypeVar("_T")
 Codec = Literal["none", "blosc-lz4"]
@@ -47,10 +48,23 @@ class Reading:
         self.store = store
         self.budget = ByteBudget(bytes_in_flight)
         self._threads = anyio.CapacityLimiter(_READING_THREADS)
+        self._turns: dict[str, tuple[anyio.Semaphore, int]] = {}
 
     async def __call__(self, read: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
         """Return what a method of the store returns."""
         return await to_thread.run_sync(partial(read, *arguments, **named), limiter=self._threads)
+
+    async def of(self, path: str, read: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
+        """Return what a method of the store returns of a series; one that is slow leaves threads to the others."""
+        turns, users = self._turns.get(path) or (anyio.Semaphore(_OF_ONE_SERIES), 0)
+        self._turns[path] = turns, users + 1
+        try:
+            async with turns:
+                return await self(read, path, *arguments, **named)
+        finally:
+            turns, users = self._turns.pop(path)
+            if users > 1:
+                self._turns[path] = turns, users - 1
 
 
 def create_app(
@@ -153,11 +167,12 @@ async def get_frames(
     fingerprint: Fingerprint = None,
 ) -> Response:
     """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
-    start, stop, size = await reading(reading.store.extent, path, start, stop, pinned=fingerprint)
+    start, stop, size = await reading.of(path, reading.store.extent, start, stop, pinned=fingerprint)
     size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
     await reading.budget.take(size)
     try:
-        buffers = await reading(_body, reading.store, path, start, stop, codec, fingerprint, stored=stored)
+        body = partial(_body, reading.store)
+        buffers = await reading.of(path, body, start, stop, codec, fingerprint, stored=stored)
     except BaseException:
         reading.budget.give_back(size)
         raise
@@ -176,9 +191,9 @@ def _body(
 @_router.get("/series/{path:path}/frames/{number:int}.png")
 async def get_frame_png(path: SeriesPath, number: int, reading: ReadingDep) -> Response:
     """Return one frame as a picture to look at."""
-    start, stop, size = await reading(reading.store.extent, path, number, number + 1)
+    start, stop, size = await reading.of(path, reading.store.extent, number, number + 1)
     async with reading.budget.taken(size):
-        frames: FrameRange = await reading(reading.store.frames, path, start, stop)
+        frames: FrameRange = await reading.of(path, reading.store.frames, start, stop)
         picture = await reading(frame_png, frames.frames[0])
     return Response(picture, media_type="image/png")
 
@@ -186,7 +201,7 @@ async def get_frame_png(path: SeriesPath, number: int, reading: ReadingDep) -> R
 @_placing.get("/series/{path:path}/place")
 async def get_place(path: SeriesPath, reading: ReadingDep, fingerprint: Fingerprint = None) -> SeriesPlace:
     """Say in which files the frames lie, to a worker that may be able to open them itself."""
-    return await reading(reading.store.place, path, pinned=fingerprint)
+    return await reading.of(path, reading.store.place, pinned=fingerprint)
 
 
 @_router.get("/series/{path:path}/events")
@@ -194,13 +209,13 @@ async def get_events(
     path: SeriesPath, reading: ReadingDep, fingerprint: Fingerprint = None
 ) -> list[SeriesEvent]:
     """Return the acquisition's events."""
-    return await reading(reading.store.events, path, pinned=fingerprint)
+    return await reading.of(path, reading.store.events, pinned=fingerprint)
 
 
 @_router.get("/series/{path:path}")
 async def get_facts(path: SeriesPath, reading: ReadingDep, follow: bool = False) -> SeriesFacts:
     """Say what a series is; `follow`: as one that another program may still be writing."""
-    return await reading(reading.store.facts, path, follow=follow)
+    return await reading.of(path, reading.store.facts, follow=follow)
 
 
 @_making.post("", status_code=201, dependencies=[Depends(require("submitter"))])

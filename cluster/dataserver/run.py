@@ -17,6 +17,7 @@ from cluster.config import DataServerSettings, Places
 from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.parsing.parsers import Parsers
 from cluster.dataserver.registration import Registration, wait_or_stop
 from cluster.dataserver.store import SeriesStore
 from cluster.discovery import own_addresses
@@ -59,7 +60,10 @@ class _DataServer:
         self.machine = this_machine(places.machine).id
         self.membership = membership or Membership()
         self.joined = asyncio.Event()
-        self.store = SeriesStore(settings.roots, shelves=settings.shelves, now=time.monotonic)
+        self.parsers = Parsers()
+        self.store = SeriesStore(
+            settings.roots, shelves=settings.shelves, now=time.monotonic, parsers=self.parsers
+        )
         self.gate = Gate(
             verifiers=self.membership.verifiers,
             hosts=_own_names(lan=settings.lan) | {name.lower() for name in settings.host_names},
@@ -147,6 +151,7 @@ async def run(
         stop.set()
         await asyncio.gather(*beside, return_exceptions=True)
         server.store.close()
+        await asyncio.to_thread(server.parsers.close)
     for task in beside:
         task.result()
 

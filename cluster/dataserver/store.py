@@ -14,6 +14,7 @@ from cluster.arrays import FrameRange
 from cluster.dataserver.growing import GrowingReaders, Look
 from cluster.dataserver.live.layout import is_acquired
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
+from cluster.dataserver.parsing.parsers import Parsers
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.dataserver.readers.interface import LiesInBlocks, LiesInFiles, SeriesShape
 from cluster.dataserver.readers.registry import (
@@ -46,7 +47,7 @@ _RESULTS_FOLDER: Final = "analysis"
 
 
 class SeriesStore:
-    """What a data server serves. `now` is a monotonic clock in seconds."""
+    """What a data server serves. `now` is a monotonic clock in seconds; files are parsed by `parsers`, or else right here."""
 
     def __init__(
         self,
@@ -55,9 +56,13 @@ class SeriesStore:
         shelves: Mapping[str, Path] | None = None,
         now: Clock = time.monotonic,
         open_limit: int = 16,
+        parsers: Parsers | None = None,
     ) -> None:
         self._roots = Roots(roots, shelves)
-        self._readers = OpenReaders(open_series, now=now, limit=open_limit)
+        self._sidecars = _sidecars_here if parsers is None else parsers.sidecars
+        self._readers = OpenReaders(
+            open_series if parsers is None else parsers.open, now=now, limit=open_limit
+        )
         self._growing = GrowingReaders(open_written, now=now)
 
     def listing(self, under: str) -> SeriesListing:
@@ -93,11 +98,13 @@ class SeriesStore:
         file = self._file(path)
         if follow and not is_acquired(file):
             look = self._growing.look(file)
-            sidecars = read_sidecars(file_on_disk(file)) | read_sidecars(file)
-            return _facts_of(path, look.shape, look.fingerprint, look.stamp, sidecars, _growing(look))
+            return _facts_of(
+                path, look.shape, look.fingerprint, look.stamp, self._sidecars(file), _growing(look)
+            )
         with self._readers.using(file) as series:
-            sidecars = read_sidecars(file_on_disk(file)) | read_sidecars(file)
-            return _facts_of(path, series.reader.shape, series.fingerprint, series.stamp, sidecars)
+            return _facts_of(
+                path, series.reader.shape, series.fingerprint, series.stamp, self._sidecars(file)
+            )
 
     def _file(self, path: str) -> Path:
         return self._roots.file(path, accepts=is_series_path)
@@ -234,6 +241,10 @@ class SeriesStore:
         """Let go of all files."""
         self._readers.close()
         self._growing.close()
+
+
+def _sidecars_here(file: Path) -> dict[str, MetadataValue]:
+    return read_sidecars(file_on_disk(file)) | read_sidecars(file)
 
 
 def _growing(look: Look) -> Growing:

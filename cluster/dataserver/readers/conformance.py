@@ -56,22 +56,32 @@ def camera_frames(frames: int = FRAMES, dtype: str = "uint16") -> Array:
     return series
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[SeriesReader]:
-    reader = open_series(path)
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
 class ReaderConformance:
     """The tests. A subclass has a fixture `kind`, a `Format`."""
+
+    def open(self, path: Path) -> SeriesReader:
+        """Return the reader of a series; a subclass may get it otherwise."""
+        return open_series(path)
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[SeriesReader]:
+        reader = self.open(path)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def _refusal(self, path: Path) -> str:
+        try:
+            self.open(path).close()
+        except Invalid as error:
+            return error.detail
+        return "it was opened"
 
     def test_frames_are_those_that_were_written_row_by_row(self, kind: Format, tmp_path: Path) -> None:
         """Frame by frame, y before x, row 0 at the top."""
         written = camera_frames()
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
             frames, missing = reader.read(0, len(written))
 
         np.testing.assert_array_equal(frames, written)
@@ -80,14 +90,14 @@ class ReaderConformance:
     def test_any_range_is_the_same_as_that_part_of_the_whole(self, kind: Format, tmp_path: Path) -> None:
         """Whatever was read before."""
         written = camera_frames()
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
             for start, stop in _RANGES:
                 np.testing.assert_array_equal(reader.read(start, stop)[0], written[start:stop])
 
     def test_shape_says_what_is_there(self, kind: Format, tmp_path: Path) -> None:
         """Frames, size, type, and that none is missing."""
         written = camera_frames()
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
             shape = reader.shape
 
         assert (shape.frames, shape.height, shape.width) == written.shape
@@ -98,7 +108,7 @@ class ReaderConformance:
         self, kind: Format, tmp_path: Path
     ) -> None:
         """So that they can be sent as they are."""
-        with _opened(kind.write(tmp_path, camera_frames())) as reader:
+        with self._opened(kind.write(tmp_path, camera_frames())) as reader:
             frames, _ = reader.read(2, 5)
 
         assert frames.dtype == reader.shape.dtype
@@ -113,7 +123,7 @@ class ReaderConformance:
             folder = tmp_path / dtype
             folder.mkdir()
             written = camera_frames(dtype=dtype)
-            with _opened(kind.write(folder, written)) as reader:
+            with self._opened(kind.write(folder, written)) as reader:
                 frames, _ = reader.read(0, len(written))
             np.testing.assert_array_equal(frames, written)
             assert frames.dtype == np.dtype(dtype)
@@ -121,7 +131,7 @@ class ReaderConformance:
     def test_a_series_of_one_frame_is_a_series(self, kind: Format, tmp_path: Path) -> None:
         """As camera maps are."""
         written = camera_frames(frames=1)
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
             frames, missing = reader.read(0, 1)
             shape = reader.shape
 
@@ -139,17 +149,17 @@ class ReaderConformance:
             path = kind.write(folder, written)
             if kind.cut is None:
                 cut_short(path, kept)
-                assert f"{path.name} is cut short" in _refusal(path)
+                assert f"{path.name} is cut short" in self._refusal(path)
                 continue
             kind.cut(path, kept)
-            with _opened(path) as reader:
+            with self._opened(path) as reader:
                 _check_cut(reader, written)
 
     def test_threads_that_read_at_once_get_each_their_own_frames(self, kind: Format, tmp_path: Path) -> None:
         """A data server reads from several threads."""
         written = camera_frames()
         wrong: list[int] = []
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
 
             def read(frame: int) -> None:
                 read_now = (reader.read(frame, frame + 1)[0][0] for _ in range(20))
@@ -168,7 +178,7 @@ class ReaderConformance:
     ) -> None:
         """The files tell whether the series has changed."""
         path = kind.write(tmp_path, camera_frames())
-        with _opened(path) as reader:
+        with self._opened(path) as reader:
             files = reader.files
 
         assert files[0] == file_on_disk(path)
@@ -177,7 +187,7 @@ class ReaderConformance:
     def test_a_closed_series_lets_go_of_its_files(self, kind: Format, tmp_path: Path) -> None:
         """Windows lets nobody move a file that is open."""
         path = kind.write(tmp_path, camera_frames())
-        with _opened(path) as reader:
+        with self._opened(path) as reader:
             pass
 
         for file in reversed(reader.files):
@@ -185,13 +195,13 @@ class ReaderConformance:
 
     def test_events_are_as_many_as_the_shape_says(self, kind: Format, tmp_path: Path) -> None:
         """None, for most formats."""
-        with _opened(kind.write(tmp_path, camera_frames())) as reader:
+        with self._opened(kind.write(tmp_path, camera_frames())) as reader:
             assert len(reader.events()) == reader.shape.events
 
     def test_what_is_said_to_lie_in_files_lies_there(self, kind: Format, tmp_path: Path) -> None:
         """Workers read it there by themselves, if the reader says where."""
         written = camera_frames()
-        with _opened(kind.write(tmp_path, written)) as reader:
+        with self._opened(kind.write(tmp_path, written)) as reader:
             runs = (reader.runs() if isinstance(reader, LiesInFiles) else None) or ()
             for run in runs:
                 data = reader.files[run.file].read_bytes()
@@ -206,14 +216,14 @@ class ReaderConformance:
         """A reader may say how far a file has come that another program writes."""
         written = camera_frames()
         path = kind.write(tmp_path, written)
-        with _opened(path) as reader:
+        with self._opened(path) as reader:
             if not isinstance(reader, Grows):
                 return
             assert len(written) - 4 <= reader.progress(0).whole <= len(written)
         if kind.cut is None:
             return
         kind.cut(path, 0.7)
-        with _opened(path) as reader:
+        with self._opened(path) as reader:
             progress = reader.progress(0) if isinstance(reader, Grows) else None
             assert progress is not None
             frames, missing = reader.read(0, max(1, progress.whole))
@@ -232,11 +242,3 @@ def _check_cut(reader: SeriesReader, written: Array) -> None:
     assert present
     np.testing.assert_array_equal(frames[present], written[present])
     assert not frames[sorted(absent)].any()
-
-
-def _refusal(path: Path) -> str:
-    try:
-        open_series(path).close()
-    except Invalid as error:
-        return error.detail
-    return "it was opened"

@@ -108,6 +108,11 @@ def is_series_path(path: Path) -> bool:
     return file_on_disk(path).is_file() or (path.is_dir() and is_series_folder(path))
 
 
+def is_own(path: Path) -> bool:
+    """Return whether a series is in this project's own format: acquired through a data server, complete or growing."""
+    return path.is_dir() and is_acquired(path)
+
+
 def file_on_disk(path: Path) -> Path:
     """Return the file or folder that a path of a series means: of `cell.h5!images` it is `cell.h5`."""
     return path if path.exists() else split_part(path)[0]

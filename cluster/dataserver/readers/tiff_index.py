@@ -24,6 +24,7 @@ _FORM_TAGS_AND_ROWS: Final = (*_FORM_TAGS, _ROWS_PER_STRIP)
 _OFFSETS, _TILE_OFFSETS, _COUNTS, _TILE_COUNTS = 273, 324, 279, 325
 _SIZES: Final = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 _CODES: Final = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_DESCRIPTION, _END_BYTES = 270, 64
 _MAX_ENTRIES: Final = 4096
 _MAX_SEGMENTS: Final = 1 << 20
 _ABSURD: Final = 1 << 60
@@ -123,6 +124,30 @@ def read_dialect(file: Window, name: str) -> Dialect:
     if magic != 42:
         raise Invalid(f"{name} is not a TIFF file")
     return Dialect(order, big=False, first_ifd=struct.unpack_from(f"{order}I", head, 4)[0])
+
+
+def is_single_image(file: Window, name: str) -> bool:
+    """Return whether a file holds one page and no OME-XML; raises `Invalid` if it is no TIFF.
+
+    Looked at when a folder is listed, so by these few reads and nothing else.
+    """
+    dialect = read_dialect(file, name)
+    entries, following = read_entries(file, dialect, dialect.first_ifd)
+    if entries is None:
+        return False
+    second = read_entries(file, dialect, following)[0] if following else None
+    return second is None and not _description_end(file, dialect, entries).rstrip(b"\0 \r\n\t").endswith(
+        b"OME>"
+    )
+
+
+def _description_end(file: Window, dialect: Dialect, entries: Entries) -> bytes:
+    """Return the last bytes of the first page's description."""
+    _, count, value = entries.get(_DESCRIPTION, (2, 0, b""))
+    if count <= len(value):
+        return value[:count]
+    (where,) = dialect.offset.unpack_from(value)
+    return file.at(where + max(0, count - _END_BYTES), min(count, _END_BYTES))
 
 
 def walk(file: Window, dialect: Dialect, name: str, known: PageIndex | None = None) -> PageIndex:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import tifffile
 
-from cluster.dataserver.readers import micromanager
+from cluster.dataserver.readers import micromanager, tiff_index
 from cluster.dataserver.readers.frame_files import FrameFiles
 from cluster.dataserver.readers.interface import Frames, SeriesReader, SeriesShape, values_from
 from cluster.dataserver.readers.numbered import NumberedFiles, form_of, number_files, plain_files
@@ -31,17 +31,9 @@ def is_tiff_sequence(folder: Path) -> bool:
 
 def _is_single(path: Path) -> bool:
     """OME-TIFF files say themselves which others belong to them: any of those is opened, not the folder."""
-    with contextlib.suppress(*TIFF_FAULTS, OSError), tifffile.TiffFile(path) as tif:
-        return not tif.is_ome and not _has_second(tif)
+    with contextlib.suppress(Invalid, OSError), path.open("rb", buffering=0) as file:
+        return tiff_index.is_single_image(tiff_index.Window(file), path.name)
     return False
-
-
-def _has_second(tif: tifffile.TiffFile) -> bool:
-    try:
-        tif.pages[1]
-    except IndexError:
-        return False
-    return True
 
 
 def open_tiff_sequence(folder: Path) -> FrameFiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import tifffile
 import zarr
 
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.parsing.parsers import Parsers
 from cluster.dataserver.readers.conformance import Array, Format, camera_frames, cut_short
+from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.ndtiff import INDEX
+from cluster.dataserver.readers.registry import open_series
 from cluster.protocol import NewSeries
 
 
@@ -369,6 +372,23 @@ FORMATS = [
 def kind(request: pytest.FixtureRequest) -> Format:
     found: Format = request.param
     return found
+
+
+@pytest.fixture(scope="session")
+def parsers() -> Iterator[Parsers]:
+    """One process that parses what all these tests have opened apart."""
+    made = Parsers()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["here", "apart"])
+def open_it(request: pytest.FixtureRequest) -> Callable[[Path], SeriesReader]:
+    """Open a series in this process, and in the one in which a data server has files parsed."""
+    if request.param == "here":
+        return open_series
+    made: Parsers = request.getfixturevalue("parsers")
+    return made.open
 
 
 @pytest.fixture

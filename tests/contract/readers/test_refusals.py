@@ -16,8 +16,11 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.registry import is_series_name, open_series
 from cluster.errors import Invalid, NotFound
+
+Opened = Callable[[Path], SeriesReader]
 
 STACK = np.arange(6 * 8 * 10, dtype=np.uint16).reshape(6, 8, 10)
 
@@ -117,13 +120,13 @@ TIFFS: list[tuple[Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("write", "reason"), TIFFS, ids=lambda case: getattr(case, "__name__", ""))
 def test_a_tiff_that_is_no_grey_series_is_refused_by_name_and_reason(
-    tmp_path: Path, write: Callable[[Path], None], reason: str
+    tmp_path: Path, write: Callable[[Path], None], reason: str, open_it: Opened
 ) -> None:
     path = tmp_path / "cell 3.tif"
     write(path)
 
     with pytest.raises(Invalid, match=reason) as refusal:
-        open_series(path)
+        open_it(path)
 
     assert "cell 3.tif" in refusal.value.detail
 
@@ -217,12 +220,12 @@ H5S: list[tuple[Callable[[h5py.File], None], str]] = [
 
 @pytest.mark.parametrize(("fill", "reason"), H5S, ids=lambda case: getattr(case, "__name__", ""))
 def test_an_hdf5_file_that_is_no_series_or_reaches_outside_is_refused(
-    tmp_path: Path, fill: Callable[[h5py.File], None], reason: str
+    tmp_path: Path, fill: Callable[[h5py.File], None], reason: str, open_it: Opened
 ) -> None:
     path = _h5(tmp_path / "series.h5", fill)
 
     with pytest.raises(Invalid, match=reason):
-        open_series(path)
+        open_it(path)
 
 
 GOOD_YAML = "Byte Order: <\nData Type: uint16\nFrames: 6\nHeight: 8\nWidth: 10\n"

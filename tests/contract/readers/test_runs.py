@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.dataserver.readers.interface import LiesInFiles, Run
-from cluster.dataserver.readers.registry import open_series
+from cluster.dataserver.readers.interface import LiesInFiles, Run, SeriesReader
 from cluster.dataserver.readers.runs import runs_of
 
+Opened = Callable[[Path], SeriesReader]
 FLAT = {
     "tiff",
     "bigtiff",
@@ -41,11 +42,13 @@ def by_hand(
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_the_bytes_at_the_runs_are_the_frames(kind: Any, frames_of: Any, tmp_path: Path, dtype: str) -> None:
+def test_the_bytes_at_the_runs_are_the_frames(
+    kind: Any, frames_of: Any, tmp_path: Path, dtype: str, open_it: Opened
+) -> None:
     if dtype not in kind.dtypes:
         pytest.skip(f"{kind.name} cannot hold {dtype}")
     written = frames_of(dtype=dtype)
-    reader = open_series(kind.write(tmp_path, written))
+    reader = open_it(kind.write(tmp_path, written))
     runs = reader.runs() if isinstance(reader, LiesInFiles) else None
     if runs is not None:
         found, seen = by_hand(reader.files, runs, written.shape[1:], written.dtype, len(written))
@@ -58,13 +61,13 @@ def test_the_bytes_at_the_runs_are_the_frames(kind: Any, frames_of: Any, tmp_pat
 
 @pytest.mark.parametrize("kept", [0.45, 0.85])
 def test_frames_that_were_cut_off_are_in_no_run(
-    kind: Any, frames_of: Any, tmp_path: Path, kept: float
+    kind: Any, frames_of: Any, tmp_path: Path, kept: float, open_it: Opened
 ) -> None:
     written = frames_of()
     path = kind.write(tmp_path, written)
     if kind.cut is not None:  # one that is refused when it is cut short lies in no files anyway
         kind.cut(path, kept)
-    reader = open_series(path)
+    reader = open_it(path)
     runs = reader.runs() if isinstance(reader, LiesInFiles) else None
     assert kind.cut is not None or runs is None
     absent = {n for start, stop in reader.shape.missing for n in range(start, stop)}

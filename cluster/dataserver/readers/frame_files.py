@@ -11,6 +11,7 @@ import numpy as np
 from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape
 from cluster.dataserver.readers.numbered import NumberedFiles
 from cluster.dataserver.readers.pixels import to_served
+from cluster.dataserver.readers.whole_file import read_at_most
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
 
@@ -113,8 +114,7 @@ class FrameFiles:
 
 def read_frame_file(path: Path) -> bytes:
     """Return the bytes of a file of one frame; raises `ValueError` if it is too large to be one."""
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
+    data = read_at_most(path, MAX_FILE_BYTES)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"{path.name} is too large to be one frame")
     return data

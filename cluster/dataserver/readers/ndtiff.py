@@ -15,6 +15,7 @@ import numpy as np
 from cluster.dataserver.readers.flat import read_into
 from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape, as_ranges
 from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.dataserver.readers.whole_file import read_at_most
 from cluster.errors import Invalid
 from cluster.protocol import SeriesEvent
 
@@ -58,8 +59,7 @@ class NdTiff:
 
     def __init__(self, folder: Path) -> None:
         index = folder / INDEX
-        with index.open("rb") as file:
-            data = file.read(_MAX_INDEX_BYTES + 1)
+        data = read_at_most(index, _MAX_INDEX_BYTES)
         images = list(_images(data[:_MAX_INDEX_BYTES], folder.name))
         if not images:
             raise Invalid(f"{folder.name}: {INDEX} names no images")

@@ -135,7 +135,7 @@ async def test_a_series_that_is_replaced_meanwhile_stops_the_job_at_once(hands: 
     assert job["state"] == "done_with_errors"
     assert job["failed_frames"] == [{"start": 30, "stop": 100, "reason": "the frames are upside down"}]
     assert await hands.lease(worker, 4) == []
-    assert len(h5r.read(Path(job["output"])).rows) == 30
+    assert set(h5r.read(Path(job["output"])).rows["tIndex"]) == set(range(30))
 
 
 async def test_retry_of_failed_frames_completes_the_same_file(hands: Any) -> None:

@@ -2,6 +2,8 @@
 
 python -m venv picasso && picasso/bin/pip install picassosr        → CLUSTEROFONE_PICASSO_PYTHON=picasso/bin/python
 python -m venv smappy  && smappy/bin/pip install smappy-smlm       → CLUSTEROFONE_SMAPPY_PYTHON=smappy/bin/python
+PYME, whose PYMEVisualize opens the results themselves: benchmarks/README.md says how to build it without a screen
+                                                                   → CLUSTEROFONE_PYME_PYTHON=pyme/bin/python
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import pytest
 from cluster.results.exports import FORMATS
 from cluster.results.h5r import Writer
 from cluster.results.ledger import Ledger
+from cluster.results.metadata_tree import merged_metadata
 from cluster.results.provenance import Provenance
 from cluster.results.quantities import Calibration, quantities
+from fitting.fits import FITS, resolve, row_dtype
 from fitting.localisations import LAT_GAUSS_DTYPE, ResultCode
 
 PIXEL_NM, HEIGHT, WIDTH, FRAMES, ROWS = 107.0, 60, 80, 400, 500
@@ -48,6 +52,14 @@ locs, info = read_localizations(sys.argv[1])
 names = ("frame", "x_nm", "y_nm", "photons", "xy_err_nm", "sigma_nm", "background")
 print(json.dumps({name: [float(v) for v in locs[name]] for name in names}))
 """
+READ_PYME = """
+import json, sys
+from PYME.LMVis.pipeline import Pipeline
+pipeline = Pipeline(sys.argv[1])
+rows = pipeline.selectedDataSource  # before the filter that it begins with
+print(json.dumps({name: [float(v) for v in rows[name]] for name in sys.argv[2:] if name in rows.keys()}
+                 | {"fit": pipeline.mdh["Analysis.FitModule"]}))
+"""
 
 
 def environment(name: str) -> str:
@@ -59,9 +71,13 @@ def environment(name: str) -> str:
     return str(Path(found).absolute())
 
 
-def read_by(python: str, script: str, path: Path) -> dict[str, Any]:
+def read_by(python: str, script: str, path: Path, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
-        [python, "-c", script, str(path)], check=False, capture_output=True, text=True, timeout=280
+        [python, "-c", script, str(path), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -134,3 +150,43 @@ def test_smappy_reads_every_row_of_both_csvs(
     np.testing.assert_allclose(read["xy_err_nm"], precision, atol=1e-3)
     np.testing.assert_allclose(read["sigma_nm"], good.sigma_nm, atol=1e-3)
     np.testing.assert_allclose(read["background"], good.background, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_pyme_visualise_opens_the_results_of_every_fit(name: str, tmp_path: Path) -> None:
+    """By the pipeline behind its window. The names of our own fits mean nothing to it, and need not."""
+    python = environment("CLUSTEROFONE_PYME_PYTHON")
+    fit = FITS[name]
+    given: dict[str, Any] = {"fit": name, **dict.fromkeys(fit.needs, "psf.tif")}
+    settings = resolve(given | ({} if "sigma_curves" in fit.unused else {"sigma_curves": "z.json"}), METADATA)
+    rows = np.zeros(60, row_dtype(settings))
+    rows["tIndex"] = np.arange(60) // 3
+    rng = np.random.default_rng(4)
+    for column in rows["fitResults"].dtype.names or ():
+        low, high = (
+            (110, 150) if column.startswith("sig") else (100, 4000)
+        )  # what it shows without being asked
+        rows["fitResults"][column] = rng.uniform(low, high, 60)
+    if "fitError" in (rows.dtype.names or ()):
+        for column in rows["fitError"].dtype.names or ():
+            rows["fitError"][column] = rng.uniform(2, 20, 60)
+    if "resultCode" in (rows.dtype.names or ()):
+        rows["resultCode"] = ResultCode.CONVERGED
+    path = tmp_path / "series.h5r"
+    with Writer(path, rows.dtype, merged_metadata(METADATA, settings, (HEIGHT, WIDTH))) as writer:
+        writer.append(rows)
+        writer.finish(
+            Provenance(settings={}, metadata={}, versions={}, input={}, job={}, ledger=Ledger.empty(FRAMES))
+        )
+
+    found = read_by(python, READ_PYME, path, "t", "x", "y", "error_x")
+
+    assert found["fit"] == name
+    if name == "SplitterShiftEstFR":  # it keeps those whose shifts look like each other
+        rows = rows[np.isin(rows["fitResults"]["x0"], np.float32(found["x"]))]
+        assert len(rows) > 0
+    assert found["t"] == rows["tIndex"].tolist()
+    np.testing.assert_allclose(found["x"], rows["fitResults"]["x0"], rtol=1e-6)
+    np.testing.assert_allclose(found["y"], rows["fitResults"]["y0"], rtol=1e-6)
+    if "fitError" in (rows.dtype.names or ()):
+        np.testing.assert_allclose(found["error_x"], rows["fitError"]["x0"], rtol=1e-6)

@@ -34,6 +34,7 @@ from cluster.protocol import (
     FitInfo,
     Identity,
     Job,
+    JobCheck,
     JobDetail,
     JobList,
     JobRequest,
@@ -148,6 +149,10 @@ class Client(CalibrationCalls):
         """Submit a job that has been put together; sent twice under one key it is one job."""
         headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)}
         return _job(self._again("POST", "/jobs", request, headers=headers))
+
+    def check(self, request: JobRequest) -> JobCheck:
+        """Return what a job would be if it were submitted, and what is wrong with it; nothing is queued."""
+        return self._again("POST", "/jobs/check", request).message(JobCheck)
 
     def jobs(self) -> list[Job]:
         """Return all jobs, newest first."""

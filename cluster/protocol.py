@@ -59,6 +59,12 @@ class Identity(Message):
     web: str | None = None
 
 
+class PageRegistration(Message):
+    """The page says where browsers find it."""
+
+    url: Annotated[str, Field(pattern="^https?://", max_length=1024)]
+
+
 class DataServerRegistration(Message):
     """A data server says where it is."""
 
@@ -298,6 +304,32 @@ class JobDetail(Job):
     analysis: dict[str, Any]
     metadata: dict[str, MetadataValue]
     facts: SeriesFacts
+
+
+class JobFault(Message):
+    """Why a job would be refused: in words, and the field or the metadata keys it is about."""
+
+    detail: str
+    field: Text | None = None
+    keys: list[Text] = []
+
+
+class JobCheck(Message):
+    """What a job would be if it were submitted now: every setting and metadata value, where each is from, and what is wrong.
+
+    `required` says what each metadata key is without which this fit does not start; `missing` are those nobody gave. [start, stop) are the frames
+    that would be localised. With a `fault` the job would be refused, and `analysis` may be only what was asked for.
+    """
+
+    facts: SeriesFacts
+    analysis: dict[str, Any]
+    metadata: dict[str, MetadataValue]
+    required: dict[str, str]
+    missing: list[str]
+    start: Frame | None = None
+    stop: Frame | None = None
+    fault: JobFault | None = None
+    notes: list[str] = []
 
 
 class PictureQuery(Message):

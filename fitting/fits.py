@@ -19,7 +19,14 @@ from fitting.catalogue import FITS as BUILT_IN
 from fitting.errors import InvalidMetadata, InvalidSettings
 from fitting.fit_types import Fit
 from fitting.parsing import parse
-from fitting.requirements import KEYS, check_metadata, complaints, missing_metadata, required_metadata
+from fitting.requirements import (
+    KEYS,
+    check_metadata,
+    complaints,
+    meaning,
+    missing_metadata,
+    required_metadata,
+)
 from fitting.schema import json_schema
 from fitting.settings import BY_KEY, BY_NAME, SETTINGS, Setting
 from fitting.windows import (
@@ -55,6 +62,7 @@ __all__ = [
     "json_schema",
     "known_fits",
     "laser_on",
+    "meaning",
     "missing_metadata",
     "required_metadata",
     "resolve",

@@ -72,6 +72,11 @@ def required_metadata(settings: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def meaning(key: str) -> str:
+    """What a required key is, with its unit: "size of a pixel, µm"."""
+    return str(KEYS[key])[1:-1]
+
+
 def missing_metadata(settings: Mapping[str, object], metadata: Mapping[str, object]) -> tuple[str, ...]:
     """Required keys that the metadata do not have.
 

@@ -30,6 +30,7 @@ from cluster.protocol import (
     FitInfo,
     Identity,
     Job,
+    JobCheck,
     JobDetail,
     JobList,
     JobRequest,
@@ -41,6 +42,7 @@ from cluster.protocol import (
     KeptAlive,
     LeaseRequest,
     Leases,
+    PageRegistration,
     PendingJoins,
     PictureQuery,
     PresetInfo,
@@ -92,6 +94,12 @@ async def submit_job(
     response.status_code = 201 if new else 200
     response.headers["location"] = f"/api/v1/jobs/{job.id}"
     return job
+
+
+@jobs.post("/jobs/check", dependencies=[SUBMITTER])
+async def check_job(request: JobRequest, scheduler: Scheduler) -> JobCheck:
+    """Say what a job would be, and what is wrong with it, without queueing it."""
+    return await scheduler.check(request)
 
 
 @jobs.get("/jobs", dependencies=[VIEWER])
@@ -288,6 +296,12 @@ async def register_dataserver(
 ) -> DataServerRegistered:
     """Note where a data server is."""
     return await scheduler.register_dataserver(registration)
+
+
+@cluster.post("/pages", status_code=204, dependencies=[OWNER])
+async def register_page(registration: PageRegistration, scheduler: Scheduler) -> None:
+    """Note where the page is, for `identity` to say."""
+    scheduler.page_url = registration.url
 
 
 # --- workers ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from cluster.calibrating.kinds import SHIFT_FIT
-from cluster.errors import ClusterError, Invalid, NotFound
+from cluster.errors import CallerError, ClusterError, Invalid, NotFound
 from cluster.job_calibrations import (
     PSF_SCALE,
     absent,
@@ -25,6 +25,8 @@ from cluster.metadata_keys import check_known
 from cluster.protocol import (
     DataServerInfo,
     FitDeclaration,
+    JobCheck,
+    JobFault,
     JobRequest,
     MetadataValue,
     PreviewRequest,
@@ -127,6 +129,41 @@ class Submissions:
             follow=follow,
         )
 
+    async def check(self, request: JobRequest) -> JobCheck:
+        """Return what the job would be, and why it would be refused if it would; nothing is queued or written.
+
+        Raises
+        ------
+        NotFound
+            If no data server has the series.
+        Unavailable
+            If no data server can be asked.
+        """
+        draft = await self._begun(
+            request.series, request.analysis, request.metadata, follow=request.follow
+        )
+        fault, bounds = None, None
+        try:
+            await self._settle(draft, request.analysis, follow=request.follow)
+            bounds = _analysed_range(draft)
+        except CallerError as error:
+            fault = JobFault(
+                detail=error.detail, field=error.facts.get("field"), keys=error.facts.get("keys", [])
+            )
+        required = fits.required_metadata(draft.analysis)
+        missing = fits.missing_metadata(draft.analysis, draft.values)
+        return JobCheck(
+            facts=draft.located.facts,
+            analysis=draft.analysis,
+            metadata=draft.metadata,
+            required={key: fits.meaning(key) for key in dict.fromkeys((*required, *missing))},
+            missing=list(missing),
+            start=bounds and bounds[0],
+            stop=bounds and bounds[1],
+            fault=fault,
+            notes=[*draft.notes, *_missing_notes(draft)],
+        )
+
     async def preview(self, request: PreviewRequest) -> Sheet:
         """Return the sheet of a Test; raises as `job`."""
         draft = await self._draft(request.series, request.analysis, request.metadata)
@@ -148,23 +185,34 @@ class Submissions:
     async def _draft(
         self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any], *, follow: bool = False
     ) -> Draft:
+        draft = await self._begun(series, analysis, metadata, follow=follow)
+        await self._settle(draft, analysis, follow=follow)
+        return draft
+
+    async def _begun(
+        self, series: str, analysis: Mapping[str, Any], metadata: Mapping[str, Any], *, follow: bool
+    ) -> Draft:
         _check_encodable("analysis", analysis)
         _check_encodable("metadata", metadata)
-        check_known(metadata)
         located = await self._source.locate(series, follow=follow)
-        if located.facts.frames == 0 and (located.facts.complete or not follow):
-            raise Invalid(f"{located.facts.path} holds no frames", field="series")
         given = {key: MetadataValue(value=value, source="job") for key, value in metadata.items()}
-        draft = Draft(located, {**located.facts.metadata, **given})
+        return Draft(located, {**located.facts.metadata, **given}, analysis=dict(analysis))
+
+    async def _settle(self, draft: Draft, analysis: Mapping[str, Any], *, follow: bool) -> None:
+        """Decide everything; when it refuses, the draft holds what had been decided by then."""
+        check_known(key for key, entry in draft.metadata.items() if entry.source == "job")
+        facts = draft.located.facts
+        if facts.frames == 0 and (facts.complete or not follow):
+            raise Invalid(f"{facts.path} holds no frames", field="series")
         elsewhere = self._elsewhere()
         draft.elsewhere = {name: one.fit for name, one in elsewhere.items()}
         analysis = await self._with_the_labs(draft, analysis)
         with_settings = _named(lambda: fits.resolve(analysis, draft.values, draft.elsewhere))
         if (chosen := elsewhere.get(str(with_settings["fit"]))) is not None:
             draft.declared = chosen.declaration
+        draft.analysis = with_settings
         await self._estimate_offset(draft, with_settings)
         _check_metadata(draft, with_settings)
-        draft.analysis = with_settings
         _check_roi(draft)
         _check_channels(draft)
         for name in MAPS:
@@ -178,7 +226,6 @@ class Submissions:
         if isinstance(with_settings["psf"], str):
             with _saying_who_named_it(draft, "psf"):
                 await self._pin_psf(draft, str(with_settings["psf"]))
-        return draft
 
     async def _with_the_labs(self, draft: Draft, analysis: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings with those of their preset; what profiles say goes into the metadata."""

@@ -21,6 +21,7 @@ from cluster.protocol import (
     DataServerRegistration,
     Identity,
     Job,
+    JobCheck,
     JobRequest,
     JobSpec,
     PresetInfo,
@@ -97,6 +98,7 @@ class Service:
         self.cluster = cluster
         self.state = State(rules, journal, clocks)
         self.dataservers = DataServers()
+        self.page_url: str | None = None
         self.results = Results(journal, blobs)
         self.epoch = journal.read_now(load_epoch) + 1
         outputs = Outputs(cluster.roots, cluster.results_root)
@@ -181,6 +183,10 @@ class Service:
             await self.state.journal.write([])
             return self.state.view(known.sheet.job_id), False
 
+    async def check(self, request: JobRequest) -> JobCheck:
+        """Return what a job would be; raises as `Submissions.check`."""
+        return await self._submissions.check(request)
+
     def jobs(self) -> list[Job]:
         """Return the jobs, newest first; previews are nobody's business."""
         shown = [job_id for job_id, known in self.state.known.items() if known.sheet.kind == "localise"]
@@ -260,6 +266,7 @@ class Service:
             version=self.cluster.versions.clusterofone,
             join=self.cluster.join,
             dataservers=self.dataservers.present(),
+            web=self.page_url,
         )
 
     # --- inside ------------------------------------------------------------------------------------------------

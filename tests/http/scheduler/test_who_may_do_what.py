@@ -18,6 +18,7 @@ STRANGE = ("Bearer c1.owner.AAAA", "Basic b3duZXI6", "Bearer ")
 PUBLIC = {("get", "/healthz"), ("get", "/api/v1/identity"), ("post", "/api/v1/join")}
 ALLOWED = {
     ("post", "/api/v1/jobs"): {"submitter"},
+    ("post", "/api/v1/jobs/check"): {"submitter"},
     ("get", "/api/v1/jobs"): {"viewer", "submitter"},
     ("get", "/api/v1/jobs/{job_id}"): {"viewer", "submitter"},
     ("delete", "/api/v1/jobs/{job_id}"): {"submitter"},
@@ -42,6 +43,7 @@ ALLOWED = {
     ("get", "/api/v1/join"): set(),
     ("post", "/api/v1/join/{join_id}"): set(),
     ("post", "/api/v1/dataservers"): set(),
+    ("post", "/api/v1/pages"): set(),
     ("get", "/api/v1/workers"): {"viewer", "submitter"},
     ("post", "/api/v1/workers"): {"worker"},
     ("post", "/api/v1/workers/{worker_id}/tasks"): {"worker"},

@@ -136,6 +136,18 @@ class DataServerSettings(Settings):
     token: str | None = Field(default=None, repr=False)
 
 
+class WebSettings(Settings):
+    """What the page needs to know. `token` is for telling the scheduler where the page is; what visitors may do is their own tokens' matter."""
+
+    scheduler: str
+    token: str | None = Field(default=None, repr=False)
+    host: str = "127.0.0.1"
+    port: int | None = None
+    lan: bool = False
+    insecure: bool = False
+    host_names: tuple[str, ...] = ()  # that it answers to beside its own
+
+
 class WorkerSettings(Settings):
     """What a worker process needs to know."""
 

@@ -16,6 +16,8 @@ from typing import Any, Final, Self, TypeVar
 
 from cluster import trust
 from cluster.config import JoinPolicy, LabFolders, Places
+from cluster.errors import Unavailable
+from cluster.protocol import Role as TrustRole
 from cluster.supervisor import Role, Supervisor
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ class Plan:
     results_root: Path | None = None
     lab: LabFolders | None = None  # None: as the roles find it configured
     polite: bool = False
+    page: bool = False
 
     def log(self, role: str) -> Path:
         """Return the file a role logs to."""
@@ -58,6 +61,7 @@ class LocalCluster:
         self.plan = plan
         self.url = ""
         self.dataserver_url = ""
+        self.page_url: str | None = None
         self._environ = environ
         self._on_event = on_event
         self._loop = asyncio.new_event_loop()
@@ -110,11 +114,29 @@ class LocalCluster:
         )
         self.url = str(said["url"])
         for number in range(1, plan.workers + 1):  # they load while the data server does
-            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token=True))
+            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token="worker"))
+        await asyncio.gather(self._start_dataserver(), self._start_page())
+
+    async def _start_dataserver(self) -> None:
+        assert self._supervisor is not None
         said = await self._supervisor.start(
             self._dataserver(None), lambda said: self._dataserver(_port_of(said))
         )
         self.dataserver_url = str(said["url"])
+
+    async def _start_page(self) -> None:
+        """Start the page, if it is wanted; a cluster without one is a cluster still."""
+        assert self._supervisor is not None
+        if not self.plan.page:
+            return
+        try:
+            said = await self._supervisor.start(
+                self._page(None), lambda said: self._page(_port_of(said)), dispensable=True
+            )
+        except Unavailable as error:
+            self._on_event(f"there is no page: {error.detail}")
+        else:
+            self.page_url = str(said["url"])
 
     def _scheduler(self, port: int | None) -> Role:
         return self._role("scheduler", [*self._scheduler_arguments(), *_port_option(port)])
@@ -123,11 +145,18 @@ class LocalCluster:
         arguments = ["dataserver", *self._shared_arguments(), "--scheduler", self.url]
         return self._role("dataserver", [*arguments, *_port_option(port)])
 
-    def _role(self, name: str, arguments: list[str], *, token: bool = False) -> Role:
+    def _page(self, port: int | None) -> Role:
+        arguments = ["web", "--name", self.plan.name, "--host", self.plan.host, "--scheduler", self.url]
+        for wanted, option in ((self.plan.lan, "--lan"), (self.plan.insecure, "--insecure")):
+            if wanted:
+                arguments.append(option)
+        return self._role("web", [*arguments, *_port_option(port)], token="owner")
+
+    def _role(self, name: str, arguments: list[str], *, token: TrustRole | None = None) -> Role:
         environment = {}
-        if token:
+        if token is not None:
             secret = trust.load_or_create_secret(self.plan.places.secret(self.plan.name))
-            environment["CLUSTEROFONE_TOKEN"] = trust.token(secret, "worker")
+            environment["CLUSTEROFONE_TOKEN"] = trust.token(secret, token)
         return Role(name, arguments, environment, self.plan.log(name))
 
     def _shared_arguments(self) -> list[str]:

@@ -68,6 +68,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             lifespan="on",
+            http="h11",  # the same parser, and its limit below, whatever else is installed
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=64 << 10,

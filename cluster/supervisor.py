@@ -152,16 +152,25 @@ class Supervisor:
         self._keeping = 0
         self._stopping = False
 
-    async def start(self, role: Role, again: Again | None = None) -> dict[str, Any]:
+    async def start(
+        self, role: Role, again: Again | None = None, *, dispensable: bool = False
+    ) -> dict[str, Any]:
         """Start a role that must be there, and return what it said when ready; raises `Unavailable`.
 
         When it dies it is started anew as `again` says, given what it had said; without `again`, or when it cannot be
-        started anew, `wait` tells.
+        started anew, `wait` tells, unless the others can go on without it.
         """
         process = await RoleProcess.start(role, self._environ)
         self._essential.append(process)
         said = await process.ready()
-        self._keepers.append(asyncio.create_task(self._watch(process, again and (lambda: again(said)))))
+        self._keepers.append(asyncio.create_task(
+                self._watch(
+                    process,
+                    again and (lambda: again(said)),
+                    self._on_event if dispensable else self._fail,
+                )
+            )
+        )
         return said
 
     def keep(self, role: Role) -> None:
@@ -194,13 +203,15 @@ class Supervisor:
         for process in [*self._kept, *self._essential]:
             process.kill()
 
-    async def _watch(self, process: RoleProcess, again: Callable[[], Role] | None) -> None:
+    async def _watch(
+        self, process: RoleProcess, again: Callable[[], Role] | None, lost: Callable[[str], None]
+    ) -> None:
         while True:
             status = await process.wait()
             why = _last_line(process.role.log)
             said = f"the {process.role.name} ended with status {status}" + (f": {why}" if why else "")
             if again is None or status == NOT_AGAIN:
-                self._fail(said)
+                lost(said)
                 return
             self._on_event(f"{said}; starting it again")
             following = await RoleProcess.start(again(), self._environ)
@@ -208,7 +219,7 @@ class Supervisor:
             try:
                 await process.ready()
             except Unavailable as error:
-                self._fail(error.detail)
+                lost(error.detail)
                 return
 
     def _fail(self, why: str) -> None:

@@ -1,4 +1,4 @@
-"""`clusterofone scheduler | dataserver`: one role alone."""
+"""`clusterofone scheduler | dataserver | web`: one role alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cluster.config import (
     DataServerSettings,
     Runtime,
     SchedulerSettings,
+    WebSettings,
     read_runtime,
     write_private,
 )
@@ -70,6 +71,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(scheduler)
     app.command()(dataserver)
+    app.command()(web)
 
 
 def scheduler(
@@ -216,6 +218,58 @@ def dataserver(
         await run(settings, places=surroundings.places(), stop=stop, ready=lambda url: ready({"url": url}))
 
     run_role("dataserver", body, os.environ)
+
+
+def web(
+    name: Name = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    lan: Lan = False,
+    insecure: Insecure = False,
+    host_name: HostName = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLUSTEROFONE_SCHEDULER", help="The scheduler to show", show_default="this user's"
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLUSTEROFONE_TOKEN",
+            help="The cluster's owner token, to tell the scheduler where the page is.",
+        ),
+    ] = None,
+) -> None:
+    """Run the page alone: choose a series, test, go, watch.
+
+    Who opens it logs in with a token of the cluster (clusterofone token), and may do what that token may.
+
+    Example: [bold]clusterofone web --scheduler http://192.168.1.5:15400[/]
+    """
+    from cluster.web.run import run
+
+    runtime = None if scheduler else surroundings.own_runtime(name)
+    url = scheduler or (runtime.url if runtime else None)
+    if url is None:
+        console.refuse(
+            "which scheduler? Give --scheduler URL, or start one here first: clusterofone scheduler",
+            console.USAGE,
+        )
+    settings = WebSettings(
+        scheduler=url,
+        token=token or (surroundings.own_token(runtime.name) if runtime else None),
+        host=_listen_on(host, lan=lan),
+        port=port,
+        lan=lan,
+        insecure=insecure,
+        host_names=tuple(host_name or ()),
+    )
+
+    async def body(stop: asyncio.Event, ready: Ready) -> None:
+        await run(settings, stop=stop, ready=lambda url: ready({"url": url}))
+
+    run_role("web", body, os.environ)
 
 
 def _listen_on(host: str, *, lan: bool) -> str:

@@ -58,6 +58,9 @@ def start(
         ),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Run without the page; a plain status page remains.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The cluster's name on the network.")] = None,
     root: Annotated[
         list[Path] | None,
@@ -81,7 +84,7 @@ def start(
 ) -> None:
     """Localise single molecules: raw frames in, a table of positions out, on one machine or many.
 
-    Without a command: run a whole cluster on this machine (scheduler, data server, workers) until Ctrl-C.
+    Without a command: run a whole cluster on this machine (scheduler, data server, workers, page) until Ctrl-C.
 
     Examples: [bold]clusterofone demo[/] · [bold]clusterofone localise series.tif[/] · [bold]clusterofone --root D:/data -n 6[/] ·
     [bold]clusterofone --lan[/] and, on other machines, [bold]clusterofone worker[/]
@@ -106,6 +109,7 @@ def start(
         insecure=insecure,
         task_frames=task_frames,
         polite=True,
+        page=not no_page,
         results_root=surroundings.results_root(roots),
     )
     with LocalCluster(plan, os.environ, on_event=console.say) as cluster:
@@ -118,9 +122,10 @@ def _already_running(name: str, *, open_page: bool) -> bool:
     if runtime is None or not surroundings.answers(runtime.url, runtime.cluster_id):
         return False
     token = surroundings.own_token(name)
-    page = _page(runtime.url, token)
+    identity = surroundings.identity_at(runtime.url)
+    page = _page(runtime.url, identity.web if identity is not None else None, token)
     console.say(f"Your cluster {name!r} is already running at {runtime.url} (process {runtime.pid}).")
-    console.say(f"  status page   {page}")
+    console.say(f"  page          {page}")
     if open_page:
         webbrowser.open(page)
     return True
@@ -132,18 +137,19 @@ def _say_who_else_is_here(port: int | None) -> None:
         console.say(f"The cluster {other.name!r} also runs on this computer and may be holding its cores.")
 
 
-def _page(url: str, token: str) -> str:
-    return f"{url}/#token={token}"
+def _page(scheduler: str, page: str | None, token: str) -> str:
+    """Return the link that logs in, to the page or to the scheduler's plain one; the fragment is sent nowhere."""
+    return f"{scheduler}/#token={token}" if page is None else f"{page}/login#token={token}"
 
 
 def _greet(cluster: LocalCluster, *, open_page: bool) -> None:
-    plan, page = cluster.plan, _page(cluster.url, cluster.token)
+    plan, page = cluster.plan, _page(cluster.url, cluster.page_url, cluster.token)
     console.say(
         f"clusterofone {plan.name!r} is running with {plan.workers} worker{'s' * (plan.workers != 1)}."
     )
     console.say(f"  scheduler     {cluster.url}   (API: {cluster.url}/docs)")
     console.say(f"  data server   {cluster.dataserver_url}   serving {', '.join(map(str, plan.roots))}")
-    console.say(f"  status page   {page}")
+    console.say(f"  page          {page}")
     console.say("  submit        clusterofone submit SERIES      (token for curl: clusterofone token)")
     if plan.insecure:
         console.say(

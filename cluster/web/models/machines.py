@@ -1,0 +1,96 @@
+"""The cluster in lines: workers, who waits at the door, data servers, and how another machine joins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from cluster.protocol import Identity, Job, Worker
+from cluster.web.models.wording import ago, plural, rate
+
+Tone = Literal["quiet", "busy", "good", "warning", "bad"]
+_TONES: Final[dict[str, Tone]] = {
+    "idle": "good",
+    "working": "busy",
+    "lost": "bad",
+    "excluded": "warning",
+    "draining": "quiet",
+}
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True)
+class WorkerLine:
+    """A worker as it is shown."""
+
+    id: str
+    machine: str
+    process: str
+    state: str
+    tone: Tone
+    doing: str
+    frames: str
+    rate: str
+    seen: str
+    why: str
+
+
+def worker_lines(workers: list[Worker], jobs: list[Job], now: float) -> list[WorkerLine]:
+    """Return the workers, those that need somebody to look at them first, then by machine."""
+    names = {job.id: job.name for job in jobs}
+    lines = [
+        WorkerLine(
+            id=worker.id,
+            machine=worker.host,
+            process=f"process {worker.pid} · {worker.version}",
+            state=worker.state,
+            tone=_TONES[worker.state],
+            doing="" if worker.job is None else names.get(worker.job, "a test"),
+            frames=f"{worker.frames:,}",
+            rate=rate(worker.rate_frames_per_s) if worker.rate_frames_per_s else "–",
+            seen=ago(worker.last_seen, now),
+            why=worker.excluded or "",
+        )
+        for worker in workers
+    ]
+    return sorted(lines, key=lambda line: (line.tone not in {"bad", "warning"}, line.machine, line.process))
+
+
+def usable(workers: list[Worker]) -> int:
+    """Return how many workers may take tasks."""
+    return sum(worker.state in {"idle", "working"} for worker in workers)
+
+
+def headline(workers: list[Worker]) -> str:
+    """Return the cluster's strength in a line."""
+    hosts = len({worker.host for worker in workers if worker.state in {"idle", "working"}})
+    total = sum(worker.rate_frames_per_s or 0.0 for worker in workers)
+    said = f"{plural(usable(workers), 'worker')} on {plural(hosts, 'machine')}"
+    return f"{said}, {rate(total)} frames/s" if total else said
+
+
+def join_lines(identity: Identity, scheduler: str) -> tuple[str, list[str]]:
+    """Return how another machine joins: what to know, and the lines to type there, the simplest first."""
+    host = urlsplit(scheduler).hostname or ""
+    hosts = _reachable(identity) if host in _LOOPBACK else [host]
+    if not hosts:
+        return (
+            "This cluster listens on this computer alone. Start it with --lan to let other machines in.",
+            ["clusterofone --lan"],
+        )
+    port = urlsplit(scheduler).port
+    lines = ["clusterofone worker", *(f"clusterofone worker --scheduler http://{host}:{port}" for host in hosts)]
+    if identity.join == "token":
+        return "A new machine needs the worker token: clusterofone token --role worker", [
+            f"{line} --token TOKEN" for line in lines
+        ]
+    after = " It waits below until you approve it." if identity.join == "approve" else ""
+    return f"On another machine of this network:{after}", lines
+
+
+def _reachable(identity: Identity) -> list[str]:
+    """Return the addresses at which the data servers say that other machines reach them; the scheduler is at one of them."""
+    found = [address for server in identity.dataservers for address in server.addresses]
+    return [address for address in found if ":" not in address and address not in _LOOPBACK][:3]

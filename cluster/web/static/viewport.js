@@ -1,0 +1,95 @@
+"use strict";
+/* Zoom, pan and rectangles for pictures. A `.viewport` holds one `.stage`.
+   data-zoom="here": the stage is scaled in the browser. data-zoom="server": the server draws what is asked for by events.
+   With the class `drawing` a drag draws a rectangle instead of moving; it is sent as fractions of the stage. */
+(() => {
+  const looks = new WeakMap();
+  const lookOf = (port) => looks.get(port) ?? looks.set(port, { scale: 1, x: 0, y: 0 }).get(port);
+  const stageOf = (port) => port.querySelector(".stage");
+  const portOf = (event) => (event.target instanceof Element ? event.target.closest(".viewport") : null);
+
+  function apply(port) {
+    const { scale, x, y } = lookOf(port);
+    stageOf(port).style.transform = scale === 1 ? "" : `translate(${x}px, ${y}px) scale(${scale})`;
+  }
+  function fraction(port, event) {
+    const box = stageOf(port).getBoundingClientRect();
+    return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+  }
+  function zoom(port, factor, at) {
+    if (port.dataset.zoom === "server") {
+      emitEvent("picture_zoom", { ...at, factor });
+      return;
+    }
+    const look = lookOf(port);
+    const stage = stageOf(port);
+    const scale = Math.min(64, Math.max(1, look.scale * factor));
+    const px = at.x * stage.offsetWidth, py = at.y * stage.offsetHeight;
+    look.x += px * (look.scale - scale);
+    look.y += py * (look.scale - scale);
+    look.scale = scale;
+    if (scale === 1) look.x = look.y = 0;
+    apply(port);
+  }
+  document.addEventListener("wheel", (event) => {
+    const port = portOf(event);
+    if (!port || !stageOf(port)) return;
+    event.preventDefault();
+    zoom(port, Math.exp(-Math.sign(event.deltaY) * 0.35), fraction(port, event));
+  }, { passive: false });
+
+  let drag = null;
+  document.addEventListener("pointerdown", (event) => {
+    const port = portOf(event);
+    if (!port || !stageOf(port) || event.button !== 0) return;
+    const from = fraction(port, event);
+    drag = { port, from, startX: event.clientX, startY: event.clientY, ...lookOf(port), drawing: port.classList.contains("drawing"), rubber: null };
+    event.preventDefault();
+    port.focus({ preventScroll: true });
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    if (drag.drawing) {
+      if (!drag.rubber) drag.rubber = stageOf(drag.port).appendChild(Object.assign(document.createElement("div"), { className: "rubber" }));
+      const to = fraction(drag.port, event);
+      const percent = (value) => `${100 * Math.min(1, Math.max(0, value))}%`;
+      Object.assign(drag.rubber.style, {
+        left: percent(Math.min(drag.from.x, to.x)), top: percent(Math.min(drag.from.y, to.y)),
+        right: percent(1 - Math.max(drag.from.x, to.x)), bottom: percent(1 - Math.max(drag.from.y, to.y)),
+      });
+    } else if (drag.port.dataset.zoom === "server") {
+      stageOf(drag.port).style.transform = `translate(${event.clientX - drag.startX}px, ${event.clientY - drag.startY}px)`;
+    } else if (drag.scale > 1) {
+      Object.assign(lookOf(drag.port), { x: drag.x + event.clientX - drag.startX, y: drag.y + event.clientY - drag.startY });
+      apply(drag.port);
+    }
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!drag) return;
+    const { port, from, drawing, rubber } = drag;
+    drag = null;
+    rubber?.remove();
+    const to = fraction(port, event);
+    const moved = Math.abs(to.x - from.x) > 0.005 || Math.abs(to.y - from.y) > 0.005;
+    if (drawing && moved) {
+      emitEvent("rectangle_drawn", { x0: from.x, y0: from.y, x1: to.x, y1: to.y });
+    } else if (port.dataset.zoom === "server") {
+      const box = stageOf(port).getBoundingClientRect();
+      const shift = new DOMMatrix(getComputedStyle(stageOf(port)).transform);
+      stageOf(port).style.transform = "";
+      if (shift.e || shift.f) emitEvent("picture_move", { dx: -shift.e / box.width, dy: -shift.f / box.height });
+    }
+  });
+  document.addEventListener("dblclick", (event) => {
+    const port = portOf(event);
+    if (!port || !stageOf(port)) return;
+    if (port.dataset.zoom === "server") emitEvent("picture_whole", {});
+    else { looks.delete(port); apply(port); }
+  });
+  document.addEventListener("keydown", (event) => {
+    const port = document.activeElement?.closest?.(".viewport");
+    if (!port || !stageOf(port)) return;
+    const factor = { "+": 1.4, "=": 1.4, "-": 1 / 1.4 }[event.key];
+    if (factor) { event.preventDefault(); zoom(port, factor, { x: 0.5, y: 0.5 }); }
+  });
+})();

@@ -1,0 +1,120 @@
+"""The machines: workers, who waits at the door, data servers, and how another one joins."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Request
+from nicegui import ui
+
+from cluster.protocol import Identity, PendingJoin
+from cluster.web.models.machines import WorkerLine, headline, join_lines, worker_lines
+from cluster.web.models.wording import ago, plural
+from cluster.web.views.shell import attempt, empty, shell
+from cluster.web.visitors import Overview, Visitor, visitor_of
+
+_HEADINGS: Final = ("Machine", "State", "Doing", "Frames", "Frames/s", "Last seen", "Why not")
+
+
+@ui.page("/cluster", title="Cluster · clusterofone")
+def cluster(request: Request) -> None:
+    """Show the machines."""
+    visitor = visitor_of(request.scope)
+    view = ClusterView(visitor)
+    with shell(visitor, "/cluster", view.show):
+        view.build()
+
+
+class ClusterView:
+    """The widgets; each part is made anew only when what it shows has changed."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._workers: list[WorkerLine] | None = None
+        self._joins: list[PendingJoin] | None = None
+        self._identity: Identity | None = None
+
+    def build(self) -> None:
+        """Make the widgets."""
+        with ui.row().classes("items-baseline w-full"):
+            ui.label("Cluster").classes("view-title").props("role=heading aria-level=1")
+            self._headline = ui.label().classes("quiet")
+        self._door = ui.column().classes("w-full").style("gap: 0")
+        self._table = ui.column().classes("w-full").style("gap: 0")
+        with ui.row().classes("w-full").style("gap: 14px"):
+            self._join = ui.column().classes("panel col").style("gap: 6px; min-width: 360px")
+            self._data = ui.column().classes("panel col").style("gap: 6px; min-width: 300px")
+
+    def show(self, overview: Overview) -> None:
+        """Show the machines as they are now."""
+        self._headline.set_text(headline(overview.workers))
+        lines = worker_lines(overview.workers, overview.jobs, overview.seen)
+        if lines != self._workers:
+            self._workers = lines
+            self._show_workers(lines)
+        if overview.joins != self._joins:
+            self._joins = overview.joins
+            self._show_door(overview.joins, overview.seen)
+        if overview.identity != self._identity:
+            self._identity = overview.identity
+            self._show_identity(overview.identity)
+
+    def _show_workers(self, lines: list[WorkerLine]) -> None:
+        self._table.clear()
+        with self._table:
+            if not lines:
+                empty("No workers.", "Without one nothing is localised. On this or another machine:", "clusterofone worker")
+                return
+            with ui.element("div").classes("line workers-line head"):
+                for heading in _HEADINGS:
+                    ui.label(heading)
+            for line in lines:
+                with ui.element("div").classes("line workers-line"):
+                    with ui.element("div"):
+                        ui.label(line.machine).classes("text-weight-medium")
+                        ui.label(line.process).classes("quiet small")
+                    ui.label(line.state).classes(f"state tone-{line.tone}")
+                    for text in (line.doing, line.frames, line.rate, line.seen, line.why):
+                        ui.label(text)
+
+    def _show_door(self, joins: list[PendingJoin], now: float) -> None:
+        self._door.clear()
+        with self._door:
+            for join in joins:
+                with ui.row().classes("panel items-center"):
+                    ui.icon("meeting_room", size="24px").classes("tone-warning")
+                    with ui.column().style("gap: 0"):
+                        ui.label(f"{join.host} asks to join").classes("text-weight-bold")
+                        ui.label(f"{join.address} · {plural(join.cores, 'core')} · {join.version} · {ago(join.asked, now)}").classes("quiet small")
+                    ui.space()
+                    ui.button("Refuse", on_click=lambda _, join=join: self._decide(join, approve=False)).props("flat")
+                    ui.button("Approve", on_click=lambda _, join=join: self._decide(join, approve=True))
+
+    async def _decide(self, join: PendingJoin, *, approve: bool) -> None:
+        client = self._visitor.client
+        await attempt(self._visitor, lambda: client.decide_join(join.id, approve=approve))
+
+    def _show_identity(self, identity: Identity) -> None:
+        self._join.clear()
+        said, lines = join_lines(identity, self._visitor.client.url)
+        with self._join:
+            ui.label("More machines").classes("text-weight-bold")
+            ui.label(said).classes("quiet")
+            for line in lines:
+                with ui.row().classes("items-center w-full no-wrap"):
+                    ui.label(line).classes("mono")
+                    ui.space()
+                    ui.button(icon="content_copy", on_click=lambda _, line=line: self._copy(line)).props('flat dense round aria-label="Copy"')
+        self._data.clear()
+        with self._data:
+            ui.label("Data servers").classes("text-weight-bold")
+            if not identity.dataservers:
+                ui.label("None has registered. Start one: clusterofone dataserver --root FOLDER").classes("tone-warning")
+            for server in identity.dataservers:
+                ui.label(f"{server.host} · port {server.port}")
+                ui.label(", ".join(server.addresses)).classes("quiet small mono")
+            ui.label(f"{identity.name} · clusterofone {identity.version}").classes("quiet small q-mt-sm")
+
+    def _copy(self, line: str) -> None:
+        ui.clipboard.write(line)
+        ui.notify("Copied.")

@@ -141,6 +141,7 @@ class WebSettings(Settings):
 
     scheduler: str
     token: str | None = Field(default=None, repr=False)
+    owner: str | None = None  # whose the jobs are that visitors submit, where nobody else can come
     host: str = "127.0.0.1"
     port: int | None = None
     lan: bool = False

@@ -114,7 +114,7 @@ class LocalCluster:
         )
         self.url = str(said["url"])
         for number in range(1, plan.workers + 1):  # they load while the data server does
-            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token="worker"))
+            self._supervisor.keep(self._role(f"worker-{number}", self._worker_arguments(), token="worker"))  # noqa: S106 -- a role, not a secret
         await asyncio.gather(self._start_dataserver(), self._start_page())
 
     async def _start_dataserver(self) -> None:
@@ -150,7 +150,7 @@ class LocalCluster:
         for wanted, option in ((self.plan.lan, "--lan"), (self.plan.insecure, "--insecure")):
             if wanted:
                 arguments.append(option)
-        return self._role("web", [*arguments, *_port_option(port)], token="owner")
+        return self._role("web", [*arguments, *_port_option(port)], token="owner")  # noqa: S106 -- a role, not a secret
 
     def _role(self, name: str, arguments: list[str], *, token: TrustRole | None = None) -> Role:
         environment = {}

@@ -163,7 +163,8 @@ class Supervisor:
         process = await RoleProcess.start(role, self._environ)
         self._essential.append(process)
         said = await process.ready()
-        self._keepers.append(asyncio.create_task(
+        self._keepers.append(
+            asyncio.create_task(
                 self._watch(
                     process,
                     again and (lambda: again(said)),

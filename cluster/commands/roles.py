@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cluster.commands import console, surroundings
+from cluster.commands.options import user_name
 from cluster.commands.role_process import Ready, run_role
 from cluster.commands.start import Join
 from cluster.config import (
@@ -259,6 +260,7 @@ def web(
     settings = WebSettings(
         scheduler=url,
         token=token or (surroundings.own_token(runtime.name) if runtime else None),
+        owner=None if lan else user_name(),
         host=_listen_on(host, lan=lan),
         port=port,
         lan=lan,

@@ -38,7 +38,7 @@ class FrameCache:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        frame = self._source.frames(series, number, number + 1).frames[0]
+        frame: Frame = self._source.frames(series, number, number + 1).frames[0]
         with self._lock:
             self._kept[key] = frame
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > self._most_bytes:

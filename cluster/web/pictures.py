@@ -52,10 +52,16 @@ def small_frame(request: Request, series: Annotated[str, Query(max_length=1024)]
     return Response(thumbnail(pixels, _THUMBNAIL_PX), media_type="image/png", headers=headers)
 
 
+class NumberedPicture(PictureQuery):
+    """A picture, with a number that makes the browser ask again for what has grown meanwhile."""
+
+    n: int = 0
+
+
 @router.get("/jobs/{job_id}/render.png")
-def picture(job_id: str, request: Request, query: Annotated[PictureQuery, Query()]) -> Response:
+def picture(job_id: str, request: Request, query: Annotated[NumberedPicture, Query()]) -> Response:
     """Send the picture of a job as the cluster draws it."""
-    wanted = query.model_dump(exclude_none=True)
+    wanted = query.model_dump(exclude_none=True, exclude={"n"})
     return Response(visitor_of(request.scope).client.render(job_id, **wanted), media_type="image/png")
 
 

@@ -41,7 +41,7 @@ async def run(settings: WebSettings, *, stop: asyncio.Event, ready: Callable[[st
         url = _url(settings.host, port)
         scheduler = normalised_url(settings.scheduler)
         app = create_app(
-            Visitors(_admitting(scheduler)),
+            Visitors(_admitting(scheduler, settings.owner)),
             Gate({}, hosts=_host_names(settings), insecure=settings.insecure),
             cookie=cookie_name(port),
         )
@@ -55,7 +55,7 @@ async def run(settings: WebSettings, *, stop: asyncio.Event, ready: Callable[[st
         listener.close()
 
 
-def _admitting(scheduler: str) -> Callable[[str | None], Visitor]:
+def _admitting(scheduler: str, owner: str | None) -> Callable[[str | None], Visitor]:
     def admit(token: str | None) -> Visitor:
         client = Client(scheduler, token or "", backoff=Backoff(total_s=0.0))
         try:
@@ -63,7 +63,7 @@ def _admitting(scheduler: str) -> Callable[[str | None], Visitor]:
         except ClusterError:
             client.close()
             raise
-        return Visitor(client, role_said(token), time.time)
+        return Visitor(client, role_said(token), time.time, owner=owner)
 
     return admit
 

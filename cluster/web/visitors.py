@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from cluster.client import Client
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, Unauthorised
 from cluster.protocol import Identity, Job, PendingJoin, Worker
 from cluster.web.frame_cache import FrameCache
 
@@ -39,14 +39,18 @@ class Overview:
 class Visitor:
     """One browser's way to the cluster. `wall` is the wall clock, in Unix seconds."""
 
-    def __init__(self, client: Client, role: str, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, client: Client, role: str, wall: Callable[[], float], *, owner: str | None = None
+    ) -> None:
         self.client = client
+        self.owner = owner
         self.role = role
         self.wall = wall
         self.dark: bool | None = None
         self.frames = FrameCache(client)
         self.overview: Overview | None = None
         self.trouble: str | None = None
+        self.gone = False  # logged out, while pages may still be open
         self._looking = asyncio.Lock()
         self._looked = 0.0
         self._threads = anyio.CapacityLimiter(_CALLS_AT_ONCE)
@@ -62,7 +66,9 @@ class Visitor:
         return self.role == "owner"
 
     async def ask(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Return what a call that waits returns; raises what it raises."""
+        """Return what a call that waits returns; raises what it raises, and `Unauthorised` after the log-out."""
+        if self.gone:
+            raise Unauthorised("you have logged out; open the link that clusterofone printed")
         return await to_thread.run_sync(partial(call, *arguments, **named), limiter=self._threads)
 
     async def look(self) -> Overview | None:
@@ -104,7 +110,7 @@ class Visitors:
         key = secrets.token_urlsafe(32)
         self._known[key] = visitor
         while len(self._known) > _MOST_VISITORS:
-            self._known.popitem(last=False)[1].client.close()
+            self._known.popitem(last=False)[1].gone = True
         return key
 
     def of(self, key: str | None) -> Visitor | None:
@@ -117,7 +123,7 @@ class Visitors:
     def leave(self, key: str | None) -> None:
         """Forget a visitor."""
         if key is not None and (visitor := self._known.pop(key, None)) is not None:
-            visitor.client.close()
+            visitor.gone = True
 
 
 def role_said(token: str | None) -> str:

@@ -24,6 +24,7 @@ class Draft:
     values: dict[str, Any] = field(default_factory=dict)
     edits: dict[str, Any] = field(default_factory=dict)
     fields: list[SettingField] = field(default_factory=list)
+    follow: bool = False
 
     @classmethod
     def begin(cls, series: list[str], fits: list[FitInfo], fit: str = "LatGaussFitFR") -> Draft:
@@ -50,7 +51,9 @@ class Draft:
         """
         info = next((one for one in self.fits if name in (one.name, *one.aliases)), None)
         if info is None:
-            raise NotFound(f"there is no fit {name!r} here; there are {', '.join(one.name for one in self.fits)}")
+            raise NotFound(
+                f"there is no fit {name!r} here; there are {', '.join(one.name for one in self.fits)}"
+            )
         kept = changed(self.fields, self.values)
         self.fit = info.name
         self.fields = fields_of(info.settings)
@@ -89,11 +92,15 @@ class Draft:
 
     def request(self, series: str, owner: str | None = None) -> JobRequest:
         """Return the job of one of the series."""
-        return JobRequest(series=series, analysis=self.analysis, metadata=dict(self.edits), owner=owner)
+        return JobRequest(
+            series=series, analysis=self.analysis, metadata=dict(self.edits), owner=owner, follow=self.follow
+        )
 
     def preview(self, frames: int | list[int]) -> PreviewRequest:
         """Return the Test of the first series."""
-        return PreviewRequest(series=self.series[0], analysis=self.analysis, metadata=dict(self.edits), frames=frames)
+        return PreviewRequest(
+            series=self.series[0], analysis=self.analysis, metadata=dict(self.edits), frames=frames
+        )
 
     def saved(self) -> Mapping[str, Any]:
         """Return what `load` takes back."""
@@ -112,7 +119,9 @@ class Draft:
         analysis = saved.get("analysis") if isinstance(saved, dict) else None
         metadata = saved.get("metadata", {}) if isinstance(saved, dict) else None
         if not isinstance(analysis, dict) or not isinstance(metadata, dict):
-            raise Invalid("a file of settings has \"analysis\" and \"metadata\"; save one here to see", field="analysis")
+            raise Invalid(
+                'a file of settings has "analysis" and "metadata"; save one here to see', field="analysis"
+            )
         self.choose_fit(str(analysis.get("fit", self.fit)))
         known = {"fit", "options", *(one.name for one in self.fields)}
         if unknown := [name for name in analysis if name not in known]:

@@ -67,7 +67,9 @@ def findings(frame: PreviewFrame, threshold: float) -> FrameFindings:
     )
 
 
-def overlay(found: FrameFindings, channels: Sequence[ChannelBox] = (), *, radius_px: float = _CIRCLE_PX) -> str:
+def overlay(
+    found: FrameFindings, channels: Sequence[ChannelBox] = (), *, radius_px: float = _CIRCLE_PX
+) -> str:
     """Return SVG to lay over the frame, in its pixels: circles are localisations, crosses fits that failed, squares gave way.
 
     A pixel's centre has whole coordinates in the data, and half ones in a picture.
@@ -79,7 +81,9 @@ def overlay(found: FrameFindings, channels: Sequence[ChannelBox] = (), *, radius
         f'<rect x="{box.left}" y="{box.top}" width="{box.right - box.left}" height="{box.bottom - box.top}" stroke="{CHANNEL}"/>'
         for box in channels
     ]
-    return f'<g fill="none" stroke-width="2" vector-effect="non-scaling-stroke">{"".join(map(_thin, parts))}</g>'
+    return (
+        f'<g fill="none" stroke-width="2" vector-effect="non-scaling-stroke">{"".join(map(_thin, parts))}</g>'
+    )
 
 
 def summary(preview: Preview, threshold: float, frame_px: int) -> Summary:

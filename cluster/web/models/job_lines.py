@@ -60,7 +60,7 @@ def line_of(job: Job, now: float) -> JobLine:
         localisations=count(job.localisations),
         rate=rate(job.rate_frames_per_s),
         localisation_rate=_localisation_rate(job, done),
-        left=duration(job.eta_s) if is_open else _took(job, now),
+        left=_left(job) if is_open else _took(job, now),
         note=job.error or "",
         owner=job.owner,
         open=is_open,
@@ -112,6 +112,10 @@ def _localisation_rate(job: Job, done: int) -> str:
     if job.rate_frames_per_s is None or not done:
         return "–"
     return rate(job.rate_frames_per_s * job.localisations / done)
+
+
+def _left(job: Job) -> str:
+    return "–" if job.eta_s is None else f"{duration(job.eta_s)} left"
 
 
 def _took(job: Job, now: float) -> str:

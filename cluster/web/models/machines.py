@@ -81,7 +81,10 @@ def join_lines(identity: Identity, scheduler: str) -> tuple[str, list[str]]:
             ["clusterofone --lan"],
         )
     port = urlsplit(scheduler).port
-    lines = ["clusterofone worker", *(f"clusterofone worker --scheduler http://{host}:{port}" for host in hosts)]
+    lines = [
+        "clusterofone worker",
+        *(f"clusterofone worker --scheduler http://{host}:{port}" for host in hosts),
+    ]
     if identity.join == "token":
         return "A new machine needs the worker token: clusterofone token --role worker", [
             f"{line} --token TOKEN" for line in lines

@@ -29,7 +29,9 @@ class MetadataRow:
     doubt: str = ""
 
 
-def rows_of(check: JobCheck, edits: Mapping[str, Any], doubts: Mapping[str, str] | None = None) -> list[MetadataRow]:
+def rows_of(
+    check: JobCheck, edits: Mapping[str, Any], doubts: Mapping[str, str] | None = None
+) -> list[MetadataRow]:
     """Return the rows: those that keep the job from starting, then those the fit needs, then the rest, each by name.
 
     `edits` are the values that were typed here; `doubts` say of a key why it looks wrong.
@@ -79,7 +81,9 @@ def offset_doubt(frame: np.ndarray[Any, Any], offset_adu: Any, read_noise_adu: f
     darkest, dim, middle = (float(value) for value in np.percentile(frame, (0.5, 10, 50)))
     slack = max(2.0, 3 * read_noise_adu)
     if dim < offset_adu - slack:
-        return f"a tenth of this frame's pixels are darker than {offset_adu:g} ADU (they read {dim:.0f} or less)"
+        return (
+            f"a tenth of this frame's pixels are darker than {offset_adu:g} ADU (they read {dim:.0f} or less)"
+        )
     if offset_adu <= 1 and darkest > 20 and darkest > 0.5 * middle:
         return f"no pixel of this frame reads less than {darkest:.0f} ADU: was the camera's offset never measured?"
     return ""

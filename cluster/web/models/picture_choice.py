@@ -78,7 +78,9 @@ class PictureChoice:
         return replace(self, region_nm=(left, top, left + width, top + height))
 
 
-def field_of(height: int, width: int, pixel_x_nm: float, pixel_y_nm: float) -> tuple[float, float, float, float]:
+def field_of(
+    height: int, width: int, pixel_x_nm: float, pixel_y_nm: float
+) -> tuple[float, float, float, float]:
     """Return the field of a frame [nm]: pixel 0 has its centre at 0."""
     return (
         -pixel_x_nm / 2,

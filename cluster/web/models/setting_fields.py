@@ -68,6 +68,8 @@ class SettingField:
         """Return a value as it stands in the field; nothing for null."""
         if value is None:
             return ""
+        if isinstance(value, float):
+            return f"{value:.6g}"
         return value if isinstance(value, str) else json.dumps(value)
 
     def parsed(self, given: Any) -> Any:
@@ -141,9 +143,7 @@ def changed(fields: list[SettingField], values: Mapping[str, Any]) -> dict[str, 
 def filled(fields: list[SettingField], analysis: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of each field: that of `analysis`, as a job or a preset says it, else the default."""
     own = analysis.get(_OPTIONS) or {}
-    return {
-        field.name: (own if field.owner else analysis).get(field.name, field.default) for field in fields
-    }
+    return {field.name: (own if field.owner else analysis).get(field.name, field.default) for field in fields}
 
 
 def _field(name: str, described: Mapping[str, Any], needs: set[str], owner: str = "") -> SettingField:

@@ -31,14 +31,14 @@ def histogram(
         for at, number in enumerate(counts.tolist())
     )
     at_middle = left + (width - 2 * left) * (middle - low) / (high - low)
-    said = f"{title}: median {middle:.3g} {unit}".rstrip()
+    said = f"{title}: median {_figure(middle)} {unit}".rstrip()
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(said, quote=True)}" style="width:100%;max-width:{width}px">'
         f'<g fill="currentColor" opacity=".55">{bars}</g>'
         f'<line x1="{at_middle:.1f}" x2="{at_middle:.1f}" y1="{top}" y2="{bottom}" stroke="#e69f00" stroke-width="2"/>'
         f'<g fill="currentColor" font-size="12"><text x="{left}" y="14">{html.escape(said)}</text>'
-        f'<text x="{left}" y="{height - 5}">{low:.3g}</text>'
-        f'<text x="{width - left}" y="{height - 5}" text-anchor="end">{high:.3g} {html.escape(unit)}</text></g></svg>'
+        f'<text x="{left}" y="{height - 5}">{_figure(low)}</text>'
+        f'<text x="{width - left}" y="{height - 5}" text-anchor="end">{_figure(high)} {html.escape(unit)}</text></g></svg>'
     )
 
 
@@ -49,3 +49,8 @@ def rectangle(x0: float, y0: float, x1: float, y1: float, colour: str) -> str:
         f'<rect x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" height="{height:.2f}" fill="none" stroke="{colour}" '
         'stroke-width="2" stroke-dasharray="6 3" vector-effect="non-scaling-stroke"/>'
     )
+
+
+def _figure(value: float) -> str:
+    """Return a number with three figures, and no power of ten before a million."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"

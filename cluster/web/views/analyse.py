@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Request
-from nicegui import ui
+from nicegui import events, ui
 
 from cluster.errors import ClusterError
 from cluster.protocol import JobCheck, SeriesFacts
@@ -21,7 +21,9 @@ from cluster.web.visitors import Visitor, visitor_of
 
 
 @ui.page("/analyse", title="Analyse · clusterofone", response_timeout=30.0)
-async def analyse(request: Request, series: Annotated[list[str] | None, Query()] = None, like: str = "") -> None:
+async def analyse(
+    request: Request, series: Annotated[list[str] | None, Query()] = None, like: str = ""
+) -> None:
     """Show a series and what would be done with it; `like` takes over the settings of a job."""
     visitor = visitor_of(request.scope)
     try:
@@ -63,25 +65,35 @@ class Workbench:
     def build(self) -> None:
         """Make the widgets."""
         others = len(self._draft.series) - 1
-        with ui.row().classes("w-full items-center no-wrap"):
+        with ui.row().classes("full-width items-center no-wrap"):
             with ui.column().style("gap: 0"):
                 title = self._facts.path + (f" and {others} more with the same settings" if others else "")
                 ui.label(title).classes("view-title").props("role=heading aria-level=1")
                 ui.label(sentence(self._facts)).classes("quiet small")
             ui.space()
             self._said = ui.label().classes("small").style("text-align: right; max-width: 380px")
-            self._go = ui.button("Go" if not others else f"Go ({others + 1} jobs)", icon="rocket_launch", on_click=self._submit).props("size=lg")
+            if not self._facts.complete:
+                follow = ui.checkbox("also frames to come", value=True, on_change=self._turn_follow)
+                follow.tooltip("The series is still growing: the job goes on until it is whole")
+                self._draft.follow = True
+            self._go = ui.button(
+                "Go" if not others else f"Go ({others + 1} jobs)", icon="rocket_launch", on_click=self._submit
+            ).props("size=lg")
             self._go.set_enabled(False)
         with ui.element("div").classes("workbench"):
-            with ui.column().classes("w-full").style("gap: 8px"):
+            with ui.column().classes("full-width").style("gap: 8px"):
                 self._viewer.build()
-            with ui.column().classes("w-full").style("gap: 0"):
-                with ui.tabs().props("dense align=left no-caps").classes("w-full") as tabs:
+            with ui.column().classes("full-width").style("gap: 0"):
+                with ui.tabs().props("dense align=left no-caps").classes("full-width") as tabs:
                     metadata = ui.tab("Metadata")
                     settings = ui.tab("Settings")
                     test = ui.tab("Test")
                 self._tabs, self._test_tab, self._metadata_tab = tabs, test, metadata
-                with ui.tab_panels(tabs, value=metadata).classes("w-full").props("keep-alive") as self._panels:
+                with (
+                    ui.tab_panels(tabs, value=metadata)
+                    .classes("full-width")
+                    .props("keep-alive") as self._panels
+                ):
                     with ui.tab_panel(metadata):
                         self._metadata.build()
                     with ui.tab_panel(settings):
@@ -100,7 +112,9 @@ class Workbench:
         if check is None:
             return
         fault = check.fault
-        about_metadata = fault is not None and bool(fault.keys or fault.field in check.metadata or fault.field == "metadata")
+        about_metadata = fault is not None and bool(
+            fault.keys or fault.field in check.metadata or fault.field == "metadata"
+        )
         self._metadata.show(check, await self._doubts(check))
         self._settings.complain("" if fault is None or about_metadata else fault.detail)
         self._viewer.mark(self._draft.roi)
@@ -112,7 +126,10 @@ class Workbench:
         if check.fault is not None:
             said, tone = check.fault.detail, "tone-bad"
         elif check.start is not None and check.stop is not None:
-            said, tone = f"{check.stop - check.start:,} frames, from {check.start} to {check.stop - 1}, with {self._draft.fit}", "quiet"
+            said, tone = (
+                f"{check.stop - check.start:,} frames, from {check.start} to {check.stop - 1}, with {self._draft.fit}",
+                "quiet",
+            )
         else:
             said, tone = "", "quiet"
         self._said.set_text(said)
@@ -126,14 +143,18 @@ class Workbench:
         frame = await attempt(self._visitor, self._visitor.frames.get, self._facts.path, self._viewer.frame)
         if frame is None:
             return {}
-        noise = values.get("Camera.ReadNoise")
-        gain = values.get("Camera.ElectronsPerCount")
+        noise, gain = values.get("Camera.ReadNoise"), values.get("Camera.ElectronsPerCount")
         known = isinstance(noise, int | float) and isinstance(gain, int | float) and gain > 0
-        doubt = noted[0] if noted else offset_doubt(frame, values[OFFSET_KEY], noise / gain if known else 0.0)
+        noise_adu = noise / gain if known and noise and gain else 0.0
+        doubt = noted[0] if noted else offset_doubt(frame, values[OFFSET_KEY], noise_adu)
         return {OFFSET_KEY: doubt} if doubt else {}
 
     async def _threshold_moved(self) -> None:
         self._settings.show()
+        await self.check()
+
+    async def _turn_follow(self, event: events.ValueChangeEventArguments[Any]) -> None:
+        self._draft.follow = bool(event.value)
         await self.check()
 
     def _frame_shown(self, number: int) -> None:
@@ -149,7 +170,11 @@ class Workbench:
         made = []
         for series in self._draft.series:
             try:
-                made.append(await self._visitor.ask(self._visitor.client.submit_request, self._draft.request(series)))
+                made.append(
+                    await self._visitor.ask(
+                        self._visitor.client.submit_request, self._draft.request(series, self._visitor.owner)
+                    )
+                )
             except ClusterError as error:
                 complain(error)
         if len(made) == len(self._draft.series) == 1:

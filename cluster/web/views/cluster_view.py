@@ -36,12 +36,12 @@ class ClusterView:
 
     def build(self) -> None:
         """Make the widgets."""
-        with ui.row().classes("items-baseline w-full"):
+        with ui.row().classes("items-baseline full-width"):
             ui.label("Cluster").classes("view-title").props("role=heading aria-level=1")
             self._headline = ui.label().classes("quiet")
-        self._door = ui.column().classes("w-full").style("gap: 0")
-        self._table = ui.column().classes("w-full").style("gap: 0")
-        with ui.row().classes("w-full").style("gap: 14px"):
+        self._door = ui.column().classes("full-width").style("gap: 0")
+        self._table = ui.column().classes("full-width").style("gap: 0")
+        with ui.row().classes("full-width").style("gap: 14px"):
             self._join = ui.column().classes("panel col").style("gap: 6px; min-width: 360px")
             self._data = ui.column().classes("panel col").style("gap: 6px; min-width: 300px")
 
@@ -63,7 +63,11 @@ class ClusterView:
         self._table.clear()
         with self._table:
             if not lines:
-                empty("No workers.", "Without one nothing is localised. On this or another machine:", "clusterofone worker")
+                empty(
+                    "No workers.",
+                    "Without one nothing is localised. On this or another machine:",
+                    "clusterofone worker",
+                )
                 return
             with ui.element("div").classes("line workers-line head"):
                 for heading in _HEADINGS:
@@ -85,9 +89,13 @@ class ClusterView:
                     ui.icon("meeting_room", size="24px").classes("tone-warning")
                     with ui.column().style("gap: 0"):
                         ui.label(f"{join.host} asks to join").classes("text-weight-bold")
-                        ui.label(f"{join.address} · {plural(join.cores, 'core')} · {join.version} · {ago(join.asked, now)}").classes("quiet small")
+                        ui.label(
+                            f"{join.address} · {plural(join.cores, 'core')} · {join.version} · {ago(join.asked, now)}"
+                        ).classes("quiet small")
                     ui.space()
-                    ui.button("Refuse", on_click=lambda _, join=join: self._decide(join, approve=False)).props("flat")
+                    ui.button(
+                        "Refuse", on_click=lambda _, join=join: self._decide(join, approve=False)
+                    ).props("flat")
                     ui.button("Approve", on_click=lambda _, join=join: self._decide(join, approve=True))
 
     async def _decide(self, join: PendingJoin, *, approve: bool) -> None:
@@ -101,15 +109,19 @@ class ClusterView:
             ui.label("More machines").classes("text-weight-bold")
             ui.label(said).classes("quiet")
             for line in lines:
-                with ui.row().classes("items-center w-full no-wrap"):
+                with ui.row().classes("items-center full-width no-wrap"):
                     ui.label(line).classes("mono")
                     ui.space()
-                    ui.button(icon="content_copy", on_click=lambda _, line=line: self._copy(line)).props('flat dense round aria-label="Copy"')
+                    ui.button(icon="content_copy", on_click=lambda _, line=line: self._copy(line)).props(
+                        'flat dense round aria-label="Copy"'
+                    )
         self._data.clear()
         with self._data:
             ui.label("Data servers").classes("text-weight-bold")
             if not identity.dataservers:
-                ui.label("None has registered. Start one: clusterofone dataserver --root FOLDER").classes("tone-warning")
+                ui.label("None has registered. Start one: clusterofone dataserver --root FOLDER").classes(
+                    "tone-warning"
+                )
             for server in identity.dataservers:
                 ui.label(f"{server.host} · port {server.port}")
                 ui.label(", ".join(server.addresses)).classes("quiet small mono")

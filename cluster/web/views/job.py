@@ -25,7 +25,7 @@ _FIGURES: Final = (
     ("Localisations", "localisations"),
     ("Frames/s", "rate"),
     ("Localisations/s", "localisation_rate"),
-    ("Time left", "left"),
+    ("Time", "left"),
 )
 
 
@@ -56,29 +56,43 @@ class JobView:
         pixels = [1000 * float(values[f"voxelsize.{axis}"]) for axis in "xy"]
         facts = detail.facts
         whole = PictureChoice(field_of(facts.height, facts.width, pixels[0], pixels[1]))
-        self._picture = PictureView(detail.id, whole, has_z="z" in detail.fit.lower() or "Astig" in detail.fit or "Interp" in detail.fit)
+        self._picture = PictureView(
+            detail.id,
+            whole,
+            has_z="z" in detail.fit.lower() or "Astig" in detail.fit or "Interp" in detail.fit,
+        )
 
     def build(self) -> None:
         """Make the widgets."""
         detail = self._detail
-        with ui.row().classes("w-full items-center no-wrap"):
+        with ui.row().classes("full-width items-center no-wrap"):
             with ui.column().style("gap: 0"):
                 ui.label(detail.name).classes("view-title").props("role=heading aria-level=1")
-                ui.label(f"{detail.series} · {detail.fit} · {detail.owner} · {moment(detail.created)}").classes("quiet small")
+                ui.label(
+                    f"{detail.series} · {detail.fit} · {detail.owner} · {moment(detail.created)}"
+                ).classes("quiet small")
             ui.space()
             self._state = ui.label().classes("state")
             may = self._visitor.may_submit
-            self._cancel = ui.button("Cancel", icon="stop", on_click=lambda: cancel_dialog(self._visitor, detail.id)).props("outline")
-            self._retry = ui.button("Retry failed frames", icon="replay", on_click=self._retry_it).props("outline")
-            again = ui.button("Same settings again", icon="tune", on_click=lambda: ui.navigate.to(f"/analyse?like={detail.id}")).props("flat")
+            self._cancel = ui.button(
+                "Cancel", icon="stop", on_click=lambda: cancel_dialog(self._visitor, detail.id)
+            ).props("outline")
+            self._retry = ui.button("Retry failed frames", icon="replay", on_click=self._retry_it).props(
+                "outline"
+            )
+            again = ui.button(
+                "Same settings again",
+                icon="tune",
+                on_click=lambda: ui.navigate.to(f"/analyse?like={detail.id}"),
+            ).props("flat")
             for button in (self._cancel, self._retry, again):
                 button.set_visibility(may)
         self._bar = ui.linear_progress(show_value=False).props('rounded aria-label="frames done"')
         self._note = ui.label().classes("tone-warning")
         with ui.element("div").classes("result"):
-            with ui.column().classes("w-full").style("gap: 8px"):
+            with ui.column().classes("full-width").style("gap: 8px"):
                 self._picture.build()
-            with ui.column().classes("w-full").style("gap: 10px"):
+            with ui.column().classes("full-width").style("gap: 10px"):
                 self._build_figures()
 
     def _build_figures(self) -> None:
@@ -93,8 +107,8 @@ class JobView:
             self._output = ui.label().classes("small quiet mono")
         with ui.column().classes("panel").style("gap: 6px") as self._failures:
             ui.label("Failed frames").classes("text-weight-bold tone-warning")
-            self._failed_rows = ui.column().classes("w-full").style("gap: 2px")
-        with ui.expansion("How it was done", icon="settings").classes("w-full"):
+            self._failed_rows = ui.column().classes("full-width").style("gap: 2px")
+        with ui.expansion("How it was done", icon="settings").classes("full-width"):
             for note in self._detail.notes:
                 ui.label(note).classes("small")
             with ui.element("div").classes("facts small"):

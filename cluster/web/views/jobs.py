@@ -13,7 +13,7 @@ from cluster.web.views.shell import attempt, empty, shell
 from cluster.web.visitors import Overview, Visitor, visitor_of
 
 _SHOWN: Final = 100
-_HEADINGS: Final = ("Job", "State", "Frames", "Localisations", "Frames/s", "Time left", "")
+_HEADINGS: Final = ("Job", "State", "Frames", "Localisations", "Frames/s", "Time", "")
 
 
 @ui.page("/jobs", title="Jobs · clusterofone")
@@ -22,7 +22,7 @@ def jobs(request: Request) -> None:
     visitor = visitor_of(request.scope)
     listed = JobTable(visitor)
     with shell(visitor, "/jobs", listed.show):
-        ui.label("Jobs").classes("view-title").props('role=heading aria-level=1')
+        ui.label("Jobs").classes("view-title").props("role=heading aria-level=1")
         listed.build()
 
 
@@ -35,7 +35,7 @@ class JobTable:
 
     def build(self) -> None:
         """Make the widgets."""
-        self._body = ui.column().classes("w-full").style("gap: 0")
+        self._body = ui.column().classes("full-width").style("gap: 0")
 
     def show(self, overview: Overview) -> None:
         """Show the jobs as they are now."""
@@ -50,7 +50,11 @@ class JobTable:
         self._body.clear()
         with self._body:
             if not shown:
-                empty("No jobs yet.", "Choose a series, test it, and press Go. Or from a terminal:", "clusterofone submit SERIES")
+                empty(
+                    "No jobs yet.",
+                    "Choose a series, test it, and press Go. Or from a terminal:",
+                    "clusterofone submit SERIES",
+                )
                 ui.link("Choose a series", "/")
                 return
             with ui.element("div").classes("line jobs-line head"):
@@ -59,7 +63,9 @@ class JobTable:
             for line in shown:
                 self._lines[line.id] = JobRow(self._visitor, line)
             if hidden:
-                ui.label(f"{hidden:,} older jobs are not shown; clusterofone jobs lists them all").classes("quiet small")
+                ui.label(f"{hidden:,} older jobs are not shown; clusterofone jobs lists them all").classes(
+                    "quiet small"
+                )
 
 
 class JobRow:
@@ -82,11 +88,17 @@ class JobRow:
             self._rate = ui.label()
             self._left = ui.label()
             with ui.row().classes("no-wrap").style("gap: 2px"):
-                self._cancel = ui.button(icon="stop", on_click=self._ask_to_cancel).props('flat dense round aria-label="Cancel"')
+                self._cancel = ui.button(icon="stop", on_click=self._ask_to_cancel).props(
+                    'flat dense round aria-label="Cancel"'
+                )
                 self._cancel.tooltip("Cancel; finished frames are kept")
-                self._retry = ui.button(icon="replay", on_click=self._retry_it).props('flat dense round aria-label="Retry failed frames"')
+                self._retry = ui.button(icon="replay", on_click=self._retry_it).props(
+                    'flat dense round aria-label="Retry failed frames"'
+                )
                 self._retry.tooltip("Retry the failed frames")
-                with ui.button(icon="download").props('flat dense round aria-label="Download"') as self._download:
+                with ui.button(icon="download").props(
+                    'flat dense round aria-label="Download"'
+                ) as self._download:
                     download_menu(line.id)
         self._tone = ""
 
@@ -117,7 +129,7 @@ async def cancel_dialog(visitor: Visitor, job_id: str) -> None:
     with ui.dialog() as dialog, ui.card():
         ui.label("Cancel this job?").classes("text-weight-bold")
         ui.label("The frames that are finished are kept, in a file whose name ends in _partial.h5r.")
-        with ui.row().classes("justify-end w-full"):
+        with ui.row().classes("justify-end full-width"):
             ui.button("Go on", on_click=lambda: dialog.submit(False)).props("flat")
             ui.button("Cancel the job", on_click=lambda: dialog.submit(True)).props("color=negative")
     if await dialog and await attempt(visitor, visitor.client.cancel, job_id):

@@ -24,15 +24,23 @@ class MetadataPanel:
         """Make the widgets."""
         self._said = ui.label().classes("tone-bad text-weight-medium")
         self._body = ui.column().classes("scroll").style("gap: 0")
-        with ui.row().classes("items-center w-full").style("gap: 8px"):
-            self._key = ui.input(placeholder="Another key, e.g. Sample.Name").props('dense aria-label="Another key"').classes("col")
+        with ui.row().classes("items-center full-width").style("gap: 8px"):
+            self._key = (
+                ui.input(placeholder="Another key, e.g. Sample.Name")
+                .props('dense aria-label="Another key"')
+                .classes("col")
+            )
             self._value = ui.input(placeholder="value").props('dense aria-label="Its value"').classes("col")
             ui.button("Add", on_click=self._add).props("flat dense")
 
     def show(self, check: JobCheck, doubts: dict[str, str]) -> None:
         """Show what the metadata are now."""
         missing = len(check.missing)
-        said = f"{missing} value{'s' * (missing != 1)} missing: type {'them' if missing != 1 else 'it'} below" if missing else ""
+        said = (
+            f"{missing} value{'s' * (missing != 1)} missing: type {'them' if missing != 1 else 'it'} below"
+            if missing
+            else ""
+        )
         if check.fault is not None and not missing:
             said = check.fault.detail
         self._said.set_text(said)
@@ -55,7 +63,9 @@ class MetadataPanel:
                     ui.label(row.meaning).classes("quiet small")
                 if row.doubt:
                     ui.label(row.doubt).classes("tone-warning small")
-            field = ui.input(value=row.value, placeholder="needed" if row.urgent else "").props(f'dense aria-label="{row.key}"')
+            field = ui.input(value=row.value, placeholder="needed" if row.urgent else "").props(
+                f'dense aria-label="{row.key}"'
+            )
             field.on("change", lambda _, key=row.key, field=field: self._edit(key, field.value))
             with ui.row().classes("items-center no-wrap").style("gap: 4px"):
                 ui.label(row.source).classes("small " + ("tone-busy" if row.edited else "quiet"))

@@ -47,17 +47,19 @@ class Browser:
 
     def build(self) -> None:
         """Make the widgets."""
-        with ui.row().classes("w-full items-center"):
+        with ui.row().classes("full-width items-center"):
             ui.label("Series").classes("view-title").props("role=heading aria-level=1")
             with ui.row().style("gap: 4px"):
                 for name, path in trail(self._listing.under):
                     ui.link(name, f"/?under={quote(path)}" if path else "/")
                     ui.label("/").classes("quiet")
             ui.space()
-            self._wanted = ui.input(placeholder="Search this folder", on_change=self._show).props('dense clearable aria-label="Search this folder"')
+            self._wanted = ui.input(placeholder="Search this folder", on_change=self._show).props(
+                'dense clearable aria-label="Search this folder"'
+            )
             self._go = ui.button("Analyse the chosen", icon="play_arrow", on_click=self._analyse_chosen)
             self._go.set_enabled(False)
-        self._body = ui.column().classes("w-full").style("gap: 0")
+        self._body = ui.column().classes("full-width").style("gap: 0")
         self._show()
 
     def _show(self) -> None:
@@ -72,7 +74,9 @@ class Browser:
                     "Copy raw data (TIFF, OME-TIFF, .h5, Zarr, .dax …) into this folder, or serve the folder where they are:",
                     "clusterofone --root FOLDER",
                 )
-                ui.label("To try it without data: clusterofone simulate FOLDER/series.tif").classes("quiet small q-mt-sm")
+                ui.label("To try it without data: clusterofone simulate FOLDER/series.tif").classes(
+                    "quiet small q-mt-sm"
+                )
             elif not lines:
                 empty("No name has that in it.", "Clear the search to see everything.")
             else:
@@ -96,11 +100,12 @@ class Browser:
         ui.label(line.changed)
 
     def _series(self, line: SeriesLine) -> None:
-        ui.checkbox(value=line.path in self._chosen, on_change=lambda e: self._choose(line.path, chosen=e.value)).props(
-            f'dense aria-label="Choose"'
-        )
+        ui.checkbox(
+            value=line.path in self._chosen, on_change=lambda e: self._choose(line.path, chosen=e.value)
+        ).props('dense aria-label="Choose"')
         ui.html(
-            f'<img class="thumb" loading="lazy" alt="" src="/data/thumbnail.png?{urlencode({"series": line.path})}">', sanitize=False
+            f'<img class="thumb" loading="lazy" alt="" src="/data/thumbnail.png?{urlencode({"series": line.path})}">',
+            sanitize=False,
         )
         with ui.element("div"):
             ui.link(line.name, analyse_link([line.path])).classes("text-weight-medium")
@@ -125,9 +130,9 @@ class Browser:
     def _choose(self, path: str, *, chosen: bool) -> None:
         self._chosen = [one for one in self._chosen if one != path] + ([path] if chosen else [])
         self._go.set_enabled(bool(self._chosen))
-        self._go.set_text(f"Analyse the chosen ({len(self._chosen)})" if self._chosen else "Analyse the chosen")
+        self._go.set_text(
+            f"Analyse the chosen ({len(self._chosen)})" if self._chosen else "Analyse the chosen"
+        )
 
     def _analyse_chosen(self) -> None:
         ui.navigate.to(analyse_link(self._chosen))
-
-

@@ -28,16 +28,30 @@ class SettingsPanel:
 
     def build(self) -> None:
         """Make the widgets."""
-        with ui.row().classes("w-full items-center").style("gap: 10px"):
+        with ui.row().classes("full-width items-center").style("gap: 10px"):
             fits = {fit.name: f"{fit.name}: {fit.title}" for fit in self._draft.fits}
-            self._fit = ui.select(fits, value=self._draft.fit, label="Fit", on_change=self._choose_fit).props("dense").classes("col")
+            self._fit = (
+                ui.select(fits, value=self._draft.fit, label="Fit", on_change=self._choose_fit)
+                .props("dense")
+                .classes("col")
+            )
             presets = {name: preset.title for name, preset in PRESETS.items()}
-            self._preset = ui.select(presets, label="Begin with a preset", on_change=self._choose_preset, clearable=True)
+            self._preset = ui.select(
+                presets, label="Begin with a preset", on_change=self._choose_preset, clearable=True
+            )
             self._preset.props("dense").classes("col")
-        with ui.row().classes("w-full items-center").style("gap: 4px"):
-            ui.button("Save", icon="save", on_click=self._save).props("flat dense no-caps").tooltip("Settings and typed metadata, as a file")
-            upload = ui.upload(on_upload=self._load, auto_upload=True, max_file_size=_MOST_BYTES).props('accept=".json" flat').classes("hidden")
-            ui.button("Load", icon="folder_open", on_click=lambda: upload.run_method("pickFiles")).props("flat dense no-caps")
+        with ui.row().classes("full-width items-center").style("gap: 4px"):
+            ui.button("Save", icon="save", on_click=self._save).props("flat dense no-caps").tooltip(
+                "Settings and typed metadata, as a file"
+            )
+            upload = (
+                ui.upload(on_upload=self._load, auto_upload=True, max_file_size=_MOST_BYTES)
+                .props('accept=".json" flat')
+                .classes("hidden")
+            )
+            ui.button("Load", icon="folder_open", on_click=lambda: upload.run_method("pickFiles")).props(
+                "flat dense no-caps"
+            )
             ui.button("Defaults", icon="restart_alt", on_click=self._reset).props("flat dense no-caps")
         self._said = ui.label().classes("tone-bad")
         self._said.set_visibility(False)
@@ -53,10 +67,10 @@ class SettingsPanel:
                 differing = sum(self._draft.values[one.name] != one.default for one in listed)
                 title = f"{group} ({differing} changed)" if differing else group
                 is_open = group in _OPEN or bool(differing) or any(one.needed for one in listed)
-                with ui.expansion(title, value=is_open).classes("w-full").props("dense"):
-                    with ui.element("div").classes("fields"):
-                        for field in listed:
-                            self._field(field)
+                group_of = ui.expansion(title, value=is_open).classes("full-width").props("dense")
+                with group_of, ui.element("div").classes("fields"):
+                    for field in listed:
+                        self._field(field)
 
     def complain(self, said: str) -> None:
         """Say what is wrong with the settings, nothing if nothing is."""
@@ -68,12 +82,21 @@ class SettingsPanel:
         needed = " *" if field.needed else ""
         widget: Any
         if field.kind == "boolean":
-            widget = ui.checkbox(field.label, value=bool(value), on_change=lambda e: self._set(field, e.value))
+            widget = ui.checkbox(
+                field.label, value=bool(value), on_change=lambda e: self._set(field, e.value)
+            )
         elif field.kind == "choice":
             choices = ["", *field.choices] if field.nullable else list(field.choices)
-            widget = ui.select(choices, value=value or choices[0], label=field.title + needed, on_change=lambda e: self._set(field, e.value)).props("dense")
+            widget = ui.select(
+                choices,
+                value=value or choices[0],
+                label=field.title + needed,
+                on_change=lambda e: self._set(field, e.value),
+            ).props("dense")
         else:
-            widget = ui.input(field.title + needed, value=field.text_of(value), placeholder=_placeholder(field)).props("dense")
+            widget = ui.input(
+                field.title + needed, value=field.text_of(value), placeholder=_placeholder(field)
+            ).props("dense")
             widget.on("change", lambda: self._set(field, widget.value))
         widget.tooltip(f"{field.help} (default: {_default(field)})")
 
@@ -85,12 +108,12 @@ class SettingsPanel:
             return
         await self._changed()
 
-    async def _choose_fit(self, event: events.ValueChangeEventArguments) -> None:
+    async def _choose_fit(self, event: events.ValueChangeEventArguments[Any]) -> None:
         self._draft.choose_fit(event.value)
         self.show()
         await self._changed()
 
-    async def _choose_preset(self, event: events.ValueChangeEventArguments) -> None:
+    async def _choose_preset(self, event: events.ValueChangeEventArguments[Any]) -> None:
         if event.value is not None:
             self._draft.choose_preset(event.value)
             self.show()
@@ -103,7 +126,11 @@ class SettingsPanel:
         await self._changed()
 
     def _save(self) -> None:
-        ui.download.content(json.dumps(self._draft.saved(), indent=2, ensure_ascii=False).encode(), "settings.json", "application/json")
+        ui.download.content(
+            json.dumps(self._draft.saved(), indent=2, ensure_ascii=False).encode(),
+            "settings.json",
+            "application/json",
+        )
 
     async def _load(self, event: events.UploadEventArguments) -> None:
         try:

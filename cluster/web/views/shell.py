@@ -22,14 +22,17 @@ _NEXT_DARK: Final = {None: True, True: False, False: None}
 
 
 @contextmanager
-def shell(visitor: Visitor, here: str, refresh: Callable[[Overview], None] | None = None) -> Iterator[ui.column]:
+def shell(
+    visitor: Visitor, here: str, refresh: Callable[[Overview], None] | None = None
+) -> Iterator[ui.column]:
     """Build the frame of a view, and give the column that the view fills.
 
     `refresh` gets the cluster as it is, again and again; while the cluster is away, the column is greyed and a banner says since when.
     """
     ui.add_head_html('<link rel="stylesheet" href="/page/page.css"><script src="/page/viewport.js"></script>')
+    ui.colors(primary="#0b63c4")
     dark = ui.dark_mode(visitor.dark)
-    with ui.header().classes("items-center q-py-xs"), ui.row().classes("items-center w-full no-wrap"):
+    with ui.header().classes("items-center q-py-xs"), ui.row().classes("items-center full-width no-wrap"):
         ui.html('<img src="/page/icon.svg" alt="" width="28" height="28">', sanitize=False)
         name = ui.label("clusterofone").classes("text-weight-bold")
         with ui.element("nav").classes("nav row q-gutter-xs"):
@@ -39,10 +42,12 @@ def shell(visitor: Visitor, here: str, refresh: Callable[[Overview], None] | Non
                     link.props('aria-current="page"')
         ui.space()
         _dark_button(visitor, dark)
-        ui.button(icon="logout", on_click=_log_out).props('flat dense round color=white aria-label="Log out"').tooltip("Log out")
+        ui.button(icon="logout", on_click=_log_out).props(
+            'flat dense round color=white aria-label="Log out"'
+        ).tooltip("Log out")
     banner = ui.label().classes("banner").props('role="alert"')
     banner.set_visibility(False)
-    content = ui.column().classes("w-full q-gutter-none").style("gap: 10px")
+    content = ui.column().classes("full-width q-gutter-none").style("gap: 10px")
 
     async def look() -> None:
         overview = await visitor.look()

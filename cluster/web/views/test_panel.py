@@ -26,7 +26,9 @@ _KEY: Final = (
 class TestPanel:
     """The widgets. `changed` is awaited when the threshold was moved."""
 
-    def __init__(self, visitor: Visitor, draft: Draft, viewer: Viewer, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, visitor: Visitor, draft: Draft, viewer: Viewer, changed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._visitor = visitor
         self._draft = draft
         self._viewer = viewer
@@ -37,25 +39,40 @@ class TestPanel:
 
     def build(self) -> None:
         """Make the widgets."""
-        with ui.row().classes("items-center w-full").style("gap: 10px"):
-            self._spread = ui.button(f"Test {_SPREAD} frames", icon="science", on_click=lambda: self._test(_SPREAD))
-            self._current = ui.button("Test this frame", on_click=lambda: self._test([self._viewer.frame])).props("outline")
+        with ui.row().classes("items-center full-width").style("gap: 10px"):
+            self._spread = ui.button(
+                f"Test {_SPREAD} frames", icon="science", on_click=lambda: self._test(_SPREAD)
+            )
+            self._current = ui.button(
+                "Test this frame", on_click=lambda: self._test([self._viewer.frame])
+            ).props("outline")
             self._spinner = ui.spinner(size="24px")
             self._spinner.set_visibility(False)
-        with ui.row().classes("items-center w-full no-wrap").style("gap: 12px"):
+        with ui.row().classes("items-center full-width no-wrap").style("gap: 12px"):
             ui.label("Threshold")
-            self._slider = ui.slider(min=0.3, max=5.0, step=0.05, value=self._draft.threshold, on_change=lambda e: self._move(float(e.value)))
-            self._slider.props('aria-label="Threshold"')
+            self._slider = ui.slider(
+                min=0.3,
+                max=5.0,
+                step=0.05,
+                value=self._draft.threshold,
+                on_change=lambda e: self._move(float(e.value)),
+            )
+            self._slider.props('aria-label="Threshold"').on(
+                "change", self._let_go
+            )  # when it is let go, not while it moves
             self._value = ui.label(f"{self._draft.threshold:g}").classes("mono").style("width: 40px")
-        self._said = ui.label("Press Test: it does on a few frames what the job will do on all.").classes("quiet")
+        self._said = ui.label("Press Test: it does on a few frames what the job will do on all.").classes(
+            "quiet"
+        )
         self._advice = ui.label().classes("tone-warning text-weight-medium")
         self._advice.set_visibility(False)
-        with ui.element("div").classes("small"):
-            for colour, shape, word in _KEY:
-                mark = f'<svg width="14" height="14" fill="none" stroke="{colour}" stroke-width="2">{shape}</svg>'
-                ui.html(f'<span class="key">{mark}{word}</span>', sanitize=False).classes("inline")
-        self._frames = ui.row().classes("w-full").style("gap: 4px")
-        with ui.row().classes("w-full no-wrap"):
+        marks = (
+            f'<span class="key"><svg width="14" height="14" fill="none" stroke="{colour}" stroke-width="2">{shape}</svg>{word}</span>'
+            for colour, shape, word in _KEY
+        )
+        ui.html("".join(marks), sanitize=False).classes("small")
+        self._frames = ui.row().classes("full-width").style("gap: 4px")
+        with ui.row().classes("full-width no-wrap"):
             self._photons = ui.html(sanitize=False).classes("col")
             self._sigma = ui.html(sanitize=False).classes("col")
 
@@ -91,7 +108,9 @@ class TestPanel:
     def draw(self, number: int) -> None:
         """Lay what was found in a frame over it, if it was tested."""
         preview = self._preview
-        frame = None if preview is None else next((one for one in preview.frames if one.frame == number), None)
+        frame = (
+            None if preview is None else next((one for one in preview.frames if one.frame == number), None)
+        )
         if preview is None or frame is None:
             self._viewer.draw("")
             return
@@ -105,7 +124,11 @@ class TestPanel:
         self._spinner.set_visibility(True)
         try:
             preview = await self._visitor.ask(
-                self._visitor.client.preview, request.series, analysis=request.analysis, metadata=request.metadata, frames=request.frames
+                self._visitor.client.preview,
+                request.series,
+                analysis=request.analysis,
+                metadata=request.metadata,
+                frames=request.frames,
             )
         except ClusterError as error:
             self._advice.set_text(error.detail)
@@ -118,7 +141,11 @@ class TestPanel:
         self._preview, self._stale = preview, False
         self._tested_at = float(request.analysis.get("threshold", 1.0))
         self._asked = (request.analysis, request.metadata)
-        self._viewer.go(min((frame.frame for frame in preview.frames), key=lambda number: abs(number - self._viewer.frame)))
+        self._viewer.go(
+            min(
+                (frame.frame for frame in preview.frames), key=lambda number: abs(number - self._viewer.frame)
+            )
+        )
         self.show()
 
     def _still_holds(self) -> bool:
@@ -126,11 +153,13 @@ class TestPanel:
         now = self._draft.analysis
         return {**now, "threshold": 0} == {**analysis, "threshold": 0} and self._draft.edits == metadata
 
-    async def _move(self, threshold: float) -> None:
+    def _move(self, threshold: float) -> None:
         if abs(threshold - self._draft.threshold) > 1e-9:
             self._draft.values["threshold"] = round(threshold, 3)
             self.show()
-            await self._changed()
+
+    async def _let_go(self) -> None:
+        await self._changed()
 
     def _show_frames(self, preview: Preview, threshold: float) -> None:
         self._frames.clear()
@@ -138,6 +167,9 @@ class TestPanel:
             for frame in preview.frames:
                 found = findings(frame, threshold)
                 said = "!" if found.reason else str(len(found.accepted))
-                ui.button(f"{frame.frame}: {said}", on_click=lambda _, number=frame.frame: self._viewer.go(number)).props("outline dense no-caps size=sm").tooltip(
-                    found.reason or f"frame {frame.frame}: {len(found.accepted)} localised of {found.candidates} candidates"
+                ui.button(
+                    f"{frame.frame}: {said}", on_click=lambda _, number=frame.frame: self._viewer.go(number)
+                ).props("outline dense no-caps size=sm").tooltip(
+                    found.reason
+                    or f"frame {frame.frame}: {len(found.accepted)} localised of {found.candidates} candidates"
                 )

@@ -13,10 +13,16 @@ from cluster.protocol import SeriesFacts
 from cluster.web.models.contrast import AUTO_PERCENT, COLOUR_MAPS, limits_of, value_at
 from cluster.web.models.draft import Rectangle, rectangle_px
 from cluster.web.models.svg import rectangle
+from cluster.web.views.viewport import viewport
 from cluster.web.visitors import Visitor
 
 _ROI_COLOUR: Final = "#f0e442"
-_PERCENTS: Final = {"normal": AUTO_PERCENT, "strong": (5.0, 99.0), "full range": (0.0, 100.0), "by hand": None}
+_PERCENTS: Final = {
+    "normal": AUTO_PERCENT,
+    "strong": (5.0, 99.0),
+    "full range": (0.0, 100.0),
+    "by hand": None,
+}
 _PLAY_S: Final = 0.15
 _STEPS: Final = {"ArrowLeft": -1, "ArrowRight": 1, "PageUp": -100, "PageDown": 100}
 
@@ -25,7 +31,11 @@ class Viewer:
     """The widgets. `on_frame` is told which frame is shown, `on_roi` which part was drawn."""
 
     def __init__(
-        self, visitor: Visitor, facts: SeriesFacts, on_frame: Callable[[int], None], on_roi: Callable[[Rectangle | None], Any]
+        self,
+        visitor: Visitor,
+        facts: SeriesFacts,
+        on_frame: Callable[[int], None],
+        on_roi: Callable[[Rectangle | None], Any],
     ) -> None:
         self.facts = facts
         self.frame = facts.frames // 2
@@ -40,35 +50,56 @@ class Viewer:
         """Make the widgets."""
         self._build_tools()
         shape = self.facts.width / self.facts.height
-        with ui.element("div").classes("viewport").props('tabindex=0 data-zoom=here aria-label="Frame; wheel zooms, drag moves"') as self._port:
-            with ui.element("div").classes("stage").style(f"aspect-ratio: {shape:.5f}; width: min(100%, calc(max(300px, var(--room)) * {shape:.5f}))"):
-                self._image = ui.interactive_image(events=["mousemove"], sanitize=False).classes("w-full")
-                self._image.on("mouse", self._point, throttle=0.08)
-        with ui.row().classes("w-full items-center no-wrap").style("gap: 8px"):
-            self._play = ui.button(icon="play_arrow", on_click=self._turn_play).props('flat dense round aria-label="Play"')
+        with viewport("Frame; wheel zooms, drag moves", "here", shape) as (self._port, _):
+            self._image = ui.interactive_image(events=["mousemove"], sanitize=False).classes("full-width")
+            self._image.on("mouse", self._point, throttle=0.08)
+        with ui.row().classes("full-width items-center no-wrap").style("gap: 8px"):
+            self._play = ui.button(icon="play_arrow", on_click=self._turn_play).props(
+                'flat dense round aria-label="Play"'
+            )
             last = max(0, self.facts.frames - 1)
-            self._slider = ui.slider(min=0, max=last, step=1, value=self.frame, on_change=lambda e: self._follow(int(e.value)))
+            self._slider = ui.slider(
+                min=0, max=last, step=1, value=self.frame, on_change=lambda e: self._follow(int(e.value))
+            )
             self._slider.props('aria-label="Frame"')
-            self._number = ui.number(value=self.frame, min=0, max=last, step=1, on_change=self._type_frame).props('dense aria-label="Frame number"')
+            self._number = ui.number(
+                value=self.frame, min=0, max=last, step=1, on_change=self._type_frame
+            ).props('dense aria-label="Frame number"')
             self._number.style("width: 90px")
-            ui.label(f"of {self.facts.frames:,}").classes("quiet no-wrap")
+            ui.label(f"of {self.facts.frames:,}").classes("quiet text-no-wrap")
         self._where = ui.label().classes("small quiet mono")
-        self._timer = ui.timer(_PLAY_S, lambda: self.go((self.frame + 1) % max(1, self.facts.frames)), active=False)
+        self._timer = ui.timer(
+            _PLAY_S, lambda: self.go((self.frame + 1) % max(1, self.facts.frames)), active=False
+        )
         ui.keyboard(on_key=self._key)
         ui.on("rectangle_drawn", self._drawn)
         self._show()
 
     def _build_tools(self) -> None:
-        with ui.row().classes("items-center w-full").style("gap: 10px"):
-            self._contrast = ui.select(list(_PERCENTS), value="normal", label="Contrast", on_change=self._choose_contrast).props("dense").style("width: 110px")
+        with ui.row().classes("items-center full-width").style("gap: 10px"):
+            self._contrast = (
+                ui.select(list(_PERCENTS), value="normal", label="Contrast", on_change=self._choose_contrast)
+                .props("dense")
+                .style("width: 110px")
+            )
             with ui.row().classes("items-center no-wrap").style("gap: 6px") as self._by_hand:
                 self._low = ui.number(label="black", on_change=self._hand).props("dense").style("width: 80px")
-                self._high = ui.number(label="white", on_change=self._hand).props("dense").style("width: 80px")
+                self._high = (
+                    ui.number(label="white", on_change=self._hand).props("dense").style("width: 80px")
+                )
             self._by_hand.set_visibility(False)
-            self._colours = ui.select(list(COLOUR_MAPS), value="grey", label="Colours", on_change=self._show).props("dense").style("width: 100px")
+            self._colours = (
+                ui.select(list(COLOUR_MAPS), value="grey", label="Colours", on_change=self._show)
+                .props("dense")
+                .style("width: 100px")
+            )
             ui.space()
-            self._draw = ui.button("Draw ROI", icon="crop", on_click=self._turn_drawing).props("flat dense no-caps")
-            self._clear = ui.button("Whole frame", icon="crop_free", on_click=lambda: self._on_roi(None)).props("flat dense no-caps")
+            self._draw = ui.button("Draw ROI", icon="crop", on_click=self._turn_drawing).props(
+                "flat dense no-caps"
+            )
+            self._clear = ui.button(
+                "Whole frame", icon="crop_free", on_click=lambda: self._on_roi(None)
+            ).props("flat dense no-caps")
 
     def go(self, number: int) -> None:
         """Show a frame."""
@@ -103,7 +134,11 @@ class Viewer:
             self.go(int(self._number.value))
 
     def _show(self) -> None:
-        asked: dict[str, Any] = {"series": self.facts.path, "number": self.frame, "colours": self._colours.value}
+        asked: dict[str, Any] = {
+            "series": self.facts.path,
+            "number": self.frame,
+            "colours": self._colours.value,
+        }
         if self._limits is not None:
             asked |= {"low": self._limits[0], "high": self._limits[1]}
         self._image.set_source(f"/data/frame.png?{urlencode(asked)}")

@@ -93,7 +93,6 @@ def summary(preview: Preview, threshold: float, frame_px: int) -> Summary:
     photons = tuple(row.photons for row in rows if row.photons is not None)
     sigma = tuple(row.sigma_px for row in rows if row.sigma_px is not None)
     errors = [row.error_x_nm for row in rows if row.error_x_nm is not None and math.isfinite(row.error_x_nm)]
-    failed = [frame for frame in preview.frames if frame.status == "failed"]
     candidates = sum(one.candidates for one in found)
     parts = [
         f"{plural(len(rows), 'localisation')} of {plural(candidates, 'candidate')} in {plural(len(found), 'frame')}",
@@ -109,7 +108,7 @@ def summary(preview: Preview, threshold: float, frame_px: int) -> Summary:
     if crowded:
         parts.append(f"{crowded} too near a brighter one")
     parts.append(f"{preview.seconds:.1f} s")
-    return Summary(" · ".join(parts), _advice(len(rows), candidates, found, failed, frame_px), photons, sigma)
+    return Summary(" · ".join(parts), _advice(preview, found, frame_px), photons, sigma)
 
 
 def redraws(tested: float, threshold: float) -> bool:
@@ -117,17 +116,19 @@ def redraws(tested: float, threshold: float) -> bool:
     return threshold >= tested * (1 - 1e-9)
 
 
-def _advice(
-    rows: int, candidates: int, found: list[FrameFindings], failed: list[PreviewFrame], frame_px: int
-) -> str:
+def _advice(preview: Preview, found: list[FrameFindings], frame_px: int) -> str:
+    failed = [frame for frame in preview.frames if frame.status == "failed"]
+    candidates = sum(one.candidates for one in found)
     if failed:
         return f"{plural(len(failed), 'frame')} could not be localised: {failed[0].reason}"
+    if candidates == 0 and any(frame.candidates for frame in preview.frames):
+        return "At this threshold nothing is left: lower it."
     if candidates == 0:
         return f"Nothing was found. {_CHECK_OFFSET}"
     per_frame = candidates / max(1, len(found))
     if per_frame > max(_FAR_TOO_MANY, frame_px * _FAR_TOO_MANY_PER_PX):
         return f"That is far too much to be molecules: {per_frame:.0f} candidates a frame. {_CHECK_OFFSET}"
-    if rows == 0:
+    if not any(one.accepted for one in found):
         return f"Candidates were found, but no fit of them converged. {_CHECK_OFFSET}"
     return ""
 

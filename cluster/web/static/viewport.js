@@ -86,8 +86,15 @@
     if (port.dataset.zoom === "server") emitEvent("picture_whole", {});
     else { looks.delete(port); apply(port); }
   });
+  const FRAME_KEYS = new Set(["ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End", " "]);
   document.addEventListener("keydown", (event) => {
-    const port = document.activeElement?.closest?.(".viewport");
+    const focused = document.activeElement ?? document.body;
+    if (FRAME_KEYS.has(event.key) && (focused === document.body || focused.closest(".viewport[data-zoom=here]")) && document.querySelector(".viewport[data-zoom=here]")) {
+      event.preventDefault(); // sliders, fields and buttons keep their own keys
+      emitEvent("frame_key", { key: event.key });
+      return;
+    }
+    const port = focused.closest(".viewport");
     if (!port || !stageOf(port)) return;
     const factor = { "+": 1.4, "=": 1.4, "-": 1 / 1.4 }[event.key];
     if (factor) { event.preventDefault(); zoom(port, factor, { x: 0.5, y: 0.5 }); }

@@ -52,7 +52,7 @@ class TestPanel:
             ui.label("Threshold")
             self._slider = ui.slider(
                 min=0.3,
-                max=5.0,
+                max=10.0,
                 step=0.05,
                 value=self._draft.threshold,
                 on_change=lambda e: self._move(float(e.value)),

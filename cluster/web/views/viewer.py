@@ -71,7 +71,7 @@ class Viewer:
         self._timer = ui.timer(
             _PLAY_S, lambda: self.go((self.frame + 1) % max(1, self.facts.frames)), active=False
         )
-        ui.keyboard(on_key=self._key)
+        ui.on("frame_key", lambda e: self._key(str(e.args["key"])))
         ui.on("rectangle_drawn", self._drawn)
         self._show()
 
@@ -186,10 +186,7 @@ class Viewer:
         found = None if frame is None else value_at(frame, event.args["image_x"], event.args["image_y"])
         self._where.set_text("" if found is None else f"x {found[0]} · y {found[1]} · {found[2]:g} ADU")
 
-    def _key(self, event: events.KeyEventArguments) -> None:
-        if not event.action.keydown:
-            return
-        name = str(event.key.name)
+    def _key(self, name: str) -> None:
         if name in _STEPS:
             self.go(self.frame + _STEPS[name])
         elif name in {"Home", "End"}:

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _MOST_VISITORS: Final = 256
 _FRESH_S: Final = 0.9
+_LOOK_S: Final = 5.0
 _CALLS_AT_ONCE: Final = 8
 
 
@@ -79,12 +80,21 @@ class Visitor:
         async with self._looking:
             if self.wall() - self._looked >= _FRESH_S:
                 try:
-                    self.overview = await self.ask(self._overview)
+                    self.overview = await self._seen_in_time()
                     self.trouble = None
                 except ClusterError as error:
                     self.trouble = error.detail
+                except TimeoutError:
+                    self.trouble = f"{self.client.url} does not answer"
                 self._looked = self.wall()
         return self.overview
+
+    async def _seen_in_time(self) -> Overview:
+        """Return the cluster as it is; one that hangs is said to be away long before its sockets say so."""
+        if self.gone:
+            raise Unauthorised("you have logged out; open the link that clusterofone printed")
+        with anyio.fail_after(_LOOK_S):
+            return await to_thread.run_sync(self._overview, limiter=self._threads, abandon_on_cancel=True)
 
     def _overview(self) -> Overview:
         client = self.client

@@ -150,7 +150,7 @@ class Workbench:
         return {OFFSET_KEY: doubt} if doubt else {}
 
     async def _threshold_moved(self) -> None:
-        self._settings.show()
+        self._settings.refresh()
         await self.check()
 
     async def _turn_follow(self, event: events.ValueChangeEventArguments[Any]) -> None:
@@ -162,7 +162,7 @@ class Workbench:
 
     async def _choose_roi(self, roi: Rectangle | None) -> None:
         self._draft.values["roi"] = None if roi is None else list(roi)
-        self._settings.show()
+        self._settings.refresh()
         await self.check()
 
     async def _submit(self) -> None:

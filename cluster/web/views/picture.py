@@ -8,6 +8,7 @@ from typing import Any, Final
 from nicegui import events, ui
 
 from cluster.web.models.picture_choice import PictureChoice
+from cluster.web.views.slider import Slider
 from cluster.web.views.viewport import stage_style, viewport
 
 _REDRAW_S: Final = 3.0
@@ -41,7 +42,7 @@ class PictureView:
             ).props("dense").style("width: 120px")
             with ui.column().style("gap: 0; width: 130px"):
                 ui.label("Lift what is dim").classes("small quiet")
-                ui.slider(
+                Slider(
                     min=0.2,
                     max=1.2,
                     step=0.05,

@@ -25,6 +25,8 @@ class SettingsPanel:
     def __init__(self, draft: Draft, changed: Callable[[], Awaitable[None]]) -> None:
         self._draft = draft
         self._changed = changed
+        self._widgets: list[tuple[SettingField, Any]] = []
+        self._groups: list[tuple[str, list[SettingField], ui.expansion]] = []
 
     def build(self) -> None:
         """Make the widgets."""
@@ -59,18 +61,31 @@ class SettingsPanel:
         self.show()
 
     def show(self) -> None:
-        """Show the settings as they are."""
+        """Build the form of the fit that is chosen."""
         self._body.clear()
+        self._widgets.clear()
+        self._groups.clear()
         with self._body:
             for group, fields in groupby(self._draft.fields, key=lambda field: field.group):
                 listed = list(fields)
-                differing = sum(self._draft.values[one.name] != one.default for one in listed)
-                title = f"{group} ({differing} changed)" if differing else group
-                is_open = group in _OPEN or bool(differing) or any(one.needed for one in listed)
-                group_of = ui.expansion(title, value=is_open).classes("full-width").props("dense")
-                with group_of, ui.element("div").classes("fields"):
+                is_open = group in _OPEN or self._differing(listed) > 0 or any(one.needed for one in listed)
+                expansion = ui.expansion(group, value=is_open).classes("full-width").props("dense")
+                self._groups.append((group, listed, expansion))
+                with expansion, ui.element("div").classes("fields"):
                     for field in listed:
                         self._field(field)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the values as they are, in the form that is there."""
+        for field, widget in self._widgets:
+            widget.set_value(_shown(field, self._draft.values[field.name]))
+        for group, listed, expansion in self._groups:
+            differing = self._differing(listed)
+            expansion.set_text(f"{group} ({differing} changed)" if differing else group)
+
+    def _differing(self, fields: list[SettingField]) -> int:
+        return sum(self._draft.values[one.name] != one.default for one in fields)
 
     def complain(self, said: str) -> None:
         """Say what is wrong with the settings, nothing if nothing is."""
@@ -80,33 +95,33 @@ class SettingsPanel:
     def _field(self, field: SettingField) -> None:
         value = self._draft.values[field.name]
         needed = " *" if field.needed else ""
+        shown = _shown(field, value)
         widget: Any
         if field.kind == "boolean":
-            widget = ui.checkbox(
-                field.label, value=bool(value), on_change=lambda e: self._set(field, e.value)
-            )
+            widget = ui.checkbox(field.label, value=shown, on_change=lambda e: self._set(field, e.value))
         elif field.kind == "choice":
             choices = ["", *field.choices] if field.nullable else list(field.choices)
+            title = field.title + needed
             widget = ui.select(
-                choices,
-                value=value or choices[0],
-                label=field.title + needed,
-                on_change=lambda e: self._set(field, e.value),
-            ).props("dense")
+                choices, value=shown, label=title, on_change=lambda e: self._set(field, e.value)
+            )
         else:
-            widget = ui.input(
-                field.title + needed, value=field.text_of(value), placeholder=_placeholder(field)
-            ).props("dense")
+            widget = ui.input(field.title + needed, value=shown, placeholder=_placeholder(field))
             widget.on("change", lambda: self._set(field, widget.value))
+        widget.props("dense")
+        self._widgets.append((field, widget))
         widget.tooltip(f"{field.help} (default: {_default(field)})")
 
     async def _set(self, field: SettingField, given: Any) -> None:
         try:
-            self._draft.values[field.name] = field.parsed(given)
+            value = field.parsed(given)
         except Invalid as error:
             complain(error)
             return
-        await self._changed()
+        if value != self._draft.values[field.name]:
+            self._draft.values[field.name] = value
+            self.refresh()
+            await self._changed()
 
     async def _choose_fit(self, event: events.ValueChangeEventArguments[Any]) -> None:
         self._draft.choose_fit(event.value)
@@ -116,13 +131,13 @@ class SettingsPanel:
     async def _choose_preset(self, event: events.ValueChangeEventArguments[Any]) -> None:
         if event.value is not None:
             self._draft.choose_preset(event.value)
-            self.show()
+            self.refresh()
             await self._changed()
 
     async def _reset(self) -> None:
         self._draft.values = {field.name: field.default for field in self._draft.fields}
         self._preset.set_value(None)
-        self.show()
+        self.refresh()
         await self._changed()
 
     def _save(self) -> None:
@@ -144,6 +159,15 @@ class SettingsPanel:
         self._fit.set_value(self._draft.fit)
         self.show()
         await self._changed()
+
+
+def _shown(field: SettingField, value: Any) -> Any:
+    """Return a value as its widget takes it."""
+    if field.kind == "boolean":
+        return bool(value)
+    if field.kind == "choice":
+        return value or ("" if field.nullable else field.choices[0])
+    return field.text_of(value)
 
 
 def _placeholder(field: SettingField) -> str:

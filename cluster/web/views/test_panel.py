@@ -12,6 +12,7 @@ from cluster.protocol import Preview
 from cluster.web.models.draft import Draft
 from cluster.web.models.findings import ACCEPTED, CROWDED, REJECTED, findings, overlay, redraws, summary
 from cluster.web.models.svg import histogram
+from cluster.web.views.slider import Slider
 from cluster.web.views.viewer import Viewer
 from cluster.web.visitors import Visitor
 
@@ -36,6 +37,7 @@ class TestPanel:
         self._preview: Preview | None = None
         self._tested_at = 1.0
         self._stale = False
+        self._buttons: list[ui.button] = []
 
     def build(self) -> None:
         """Make the widgets."""
@@ -50,7 +52,7 @@ class TestPanel:
             self._spinner.set_visibility(False)
         with ui.row().classes("items-center full-width no-wrap").style("gap: 12px"):
             ui.label("Threshold")
-            self._slider = ui.slider(
+            self._slider = Slider(
                 min=0.3,
                 max=10.0,
                 step=0.05,
@@ -141,6 +143,7 @@ class TestPanel:
         self._preview, self._stale = preview, False
         self._tested_at = float(request.analysis.get("threshold", 1.0))
         self._asked = (request.analysis, request.metadata)
+        self._build_frames(preview)
         self._viewer.go(
             min(
                 (frame.frame for frame in preview.frames), key=lambda number: abs(number - self._viewer.frame)
@@ -161,15 +164,20 @@ class TestPanel:
     async def _let_go(self) -> None:
         await self._changed()
 
-    def _show_frames(self, preview: Preview, threshold: float) -> None:
+    def _build_frames(self, preview: Preview) -> None:
         self._frames.clear()
         with self._frames:
-            for frame in preview.frames:
-                found = findings(frame, threshold)
-                said = "!" if found.reason else str(len(found.accepted))
-                ui.button(
-                    f"{frame.frame}: {said}", on_click=lambda _, number=frame.frame: self._viewer.go(number)
-                ).props("outline dense no-caps size=sm").tooltip(
-                    found.reason
-                    or f"frame {frame.frame}: {len(found.accepted)} localised of {found.candidates} candidates"
+            self._buttons = [
+                ui.button(on_click=lambda _, number=frame.frame: self._viewer.go(number)).props(
+                    "outline dense no-caps size=sm"
                 )
+                for frame in preview.frames
+            ]
+
+    def _show_frames(self, preview: Preview, threshold: float) -> None:
+        for frame, button in zip(preview.frames, self._buttons, strict=True):
+            found = findings(frame, threshold)
+            button.set_text(f"{frame.frame}: {'!' if found.reason else len(found.accepted)}")
+            counts = f"{len(found.accepted)} localised of {found.candidates} candidates"
+            button.props["title"] = found.reason or counts
+            button.update()

@@ -13,6 +13,7 @@ from cluster.protocol import SeriesFacts
 from cluster.web.models.contrast import AUTO_PERCENT, COLOUR_MAPS, limits_of, value_at
 from cluster.web.models.draft import Rectangle, rectangle_px
 from cluster.web.models.svg import rectangle
+from cluster.web.views.slider import Slider
 from cluster.web.views.viewport import viewport
 from cluster.web.visitors import Visitor
 
@@ -58,7 +59,7 @@ class Viewer:
                 'flat dense round aria-label="Play"'
             )
             last = max(0, self.facts.frames - 1)
-            self._slider = ui.slider(
+            self._slider = Slider(
                 min=0, max=last, step=1, value=self.frame, on_change=lambda e: self._follow(int(e.value))
             )
             self._slider.props('aria-label="Frame"')

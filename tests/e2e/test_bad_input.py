@@ -196,7 +196,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: 
 def test_a_job_without_workers_is_told_to_wait(shell: Any, eventually: Any) -> None:
     write_tiff(shell.home / "data" / "a.tif", dim_frames(5))
     cluster = shell.start("-n", 0, "--no-browser")
-    eventually(lambda: "status page" in shell.said(cluster), "the cluster")
+    eventually(lambda: "Ctrl-C" in shell.said(cluster), "the cluster")
 
     submitted = shell.run("submit", shell.home / "data" / "a.tif", *METADATA)
 

@@ -153,6 +153,24 @@ def test_the_status_page_is_served_from_this_machine_alone(cluster: Running) -> 
     assert "https://" not in page.text
 
 
+def test_the_page_is_where_the_cluster_says_and_shows_nothing_without_its_link(
+    shared_shell: Any, cluster: Running, eventually: Eventually
+) -> None:
+    said = eventually(
+        lambda: re.search(r"page +(http\S+)/login#token=(\S+)", shared_shell.said(cluster.process)),
+        "the page",
+    )
+    url, token = said.groups()
+    eventually(lambda: cluster.http.get("/api/v1/identity").json()["web"] == url, "the page's address")
+
+    with httpx.Client(base_url=url, trust_env=False, headers={"origin": url}) as browser:
+        for path in ("/jobs", "/page/page.css", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
+            assert browser.get(path).status_code == 401
+        assert browser.post("/login", json={"token": f"{token}x"}).status_code == 401
+        assert browser.post("/login", json={"token": token}).status_code == 200
+        assert "Jobs · clusterofone" in browser.get("/jobs").text
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal here")
 def test_ctrl_c_stops_everything_within_ten_seconds(own_cluster: Running) -> None:
     family = psutil.Process(own_cluster.process.pid).children(recursive=True)

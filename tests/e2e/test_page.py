@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import pytest
 
@@ -22,7 +21,7 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
 )
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # two dozen seconds for the first walk
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXECUTABLE = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -241,7 +240,7 @@ def test_a_wrong_token_stays_outside_and_says_what_to_do(surfer: Surfer) -> None
 
 
 def test_a_scheduler_that_goes_away_is_said_and_comes_back_by_itself(
-    surfer: Surfer, link: str, shared_shell: Any, eventually: Callable[..., Any]
+    surfer: Surfer, shared_shell: Any
 ) -> None:
     surfer.enter()
     surfer.go("/cluster")
@@ -261,23 +260,3 @@ def test_a_scheduler_that_goes_away_is_said_and_comes_back_by_itself(
     surfer.tab.wait_for_function("() => !document.body.innerText.includes('Connection to the cluster lost')")
     surfer.go("/jobs")
     surfer.sees("Jobs")
-
-
-def test_the_identity_says_where_the_page_is_and_its_files_need_a_session(
-    link: str, shared_shell: Any, eventually: Callable[..., Any]
-) -> None:
-    page = link.partition("/login")[0]
-    scheduler = re.search(r"scheduler +(http\S+)", shared_shell.said(shared_shell.started[-1]))
-    assert scheduler is not None
-
-    said = eventually(
-        lambda: httpx.get(f"{scheduler.group(1)}/api/v1/identity", trust_env=False).json()["web"],
-        "the page's address",
-    )
-
-    assert said == page
-    assert httpx.get(f"{page}/page/page.css", trust_env=False).status_code == 401
-    assert (
-        httpx.get(f"{page}/_nicegui_ws/socket.io/?EIO=4&transport=polling", trust_env=False).status_code
-        == 401
-    )

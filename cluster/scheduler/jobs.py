@@ -139,9 +139,7 @@ class Submissions:
         Unavailable
             If no data server can be asked.
         """
-        draft = await self._begun(
-            request.series, request.analysis, request.metadata, follow=request.follow
-        )
+        draft = await self._begun(request.series, request.analysis, request.metadata, follow=request.follow)
         fault, bounds = None, None
         try:
             await self._settle(draft, request.analysis, follow=request.follow)

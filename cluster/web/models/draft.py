@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.errors import Invalid, NotFound
-from cluster.presets import PRESETS
-from cluster.protocol import FitInfo, JobDetail, JobRequest, PreviewRequest
+from cluster.protocol import FitInfo, JobDetail, JobRequest, PresetInfo, PreviewRequest
 from cluster.web.models.setting_fields import SettingField, changed, fields_of, filled
 
 Rectangle = tuple[int, int, int, int]
@@ -59,10 +58,12 @@ class Draft:
         self.fields = fields_of(info.settings)
         self.values = filled(self.fields, kept)
 
-    def choose_preset(self, name: str) -> None:
-        """Take over the settings of a preset; the others stay."""
-        known = {one.name for one in self.fields}
-        self.values |= {key: value for key, value in PRESETS[name].settings.items() if key in known}
+    def choose_preset(self, preset: PresetInfo) -> None:
+        """Take over the settings of a preset; the others stay. Raises `NotFound` if it wants a fit that is not here."""
+        if "fit" in preset.settings:
+            self.choose_fit(str(preset.settings["fit"]))
+        said = {**preset.settings, **(preset.settings.get("options") or {})}
+        self.values |= {one.name: said[one.name] for one in self.fields if one.name in said}
 
     @property
     def threshold(self) -> float:

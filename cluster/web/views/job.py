@@ -104,7 +104,7 @@ class JobView:
         with ui.column().classes("panel").style("gap: 6px") as self._take:
             ui.label("Take it home").classes("text-weight-bold")
             download_links(self._detail.id)
-            self._output = ui.label().classes("small quiet mono")
+            self._output = ui.label().classes("small quiet mono output")
         with ui.column().classes("panel").style("gap: 6px") as self._failures:
             ui.label("Failed frames").classes("text-weight-bold tone-warning")
             self._failed_rows = ui.column().classes("full-width").style("gap: 2px")

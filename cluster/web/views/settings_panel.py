@@ -10,7 +10,7 @@ from typing import Any, Final
 from nicegui import events, ui
 
 from cluster.errors import ClusterError, Invalid
-from cluster.presets import PRESETS
+from cluster.protocol import PresetInfo
 from cluster.web.models.draft import Draft
 from cluster.web.models.setting_fields import SettingField
 from cluster.web.views.shell import complain
@@ -22,8 +22,11 @@ _MOST_BYTES: Final = 256 << 10
 class SettingsPanel:
     """The widgets. `changed` is awaited when a setting was changed."""
 
-    def __init__(self, draft: Draft, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, draft: Draft, presets: list[PresetInfo], changed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._draft = draft
+        self._presets = {preset.name: preset for preset in presets if preset.problem is None}
         self._changed = changed
         self._widgets: list[tuple[SettingField, Any]] = []
         self._groups: list[tuple[str, list[SettingField], ui.expansion]] = []
@@ -37,7 +40,7 @@ class SettingsPanel:
                 .props("dense")
                 .classes("col")
             )
-            presets = {name: preset.title for name, preset in PRESETS.items()}
+            presets = {name: preset.title for name, preset in self._presets.items()}
             self._preset = ui.select(
                 presets, label="Begin with a preset", on_change=self._choose_preset, clearable=True
             )
@@ -124,15 +127,22 @@ class SettingsPanel:
             await self._changed()
 
     async def _choose_fit(self, event: events.ValueChangeEventArguments[Any]) -> None:
-        self._draft.choose_fit(event.value)
-        self.show()
-        await self._changed()
+        if event.value != self._draft.fit:
+            self._draft.choose_fit(event.value)
+            self.show()
+            await self._changed()
 
     async def _choose_preset(self, event: events.ValueChangeEventArguments[Any]) -> None:
-        if event.value is not None:
-            self._draft.choose_preset(event.value)
-            self.refresh()
-            await self._changed()
+        if event.value is None:
+            return
+        try:
+            self._draft.choose_preset(self._presets[event.value])
+        except ClusterError as error:
+            complain(error)
+            return
+        self._fit.set_value(self._draft.fit)
+        self.show()
+        await self._changed()
 
     async def _reset(self) -> None:
         self._draft.values = {field.name: field.default for field in self._draft.fields}

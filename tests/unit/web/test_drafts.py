@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import Invalid, NotFound
-from cluster.protocol import FitInfo, JobDetail
+from cluster.protocol import FitInfo, JobDetail, PresetInfo
 from cluster.web.models.draft import Draft, rectangle_px
 from fitting.fits import known_fits
 from fitting.schema import json_schema
@@ -54,12 +54,20 @@ def test_another_fit_keeps_what_both_know() -> None:
         begun.choose_fit("NoSuchFit")
 
 
-def test_presets_are_taken_over() -> None:
+def test_presets_are_taken_over_with_their_fit_and_the_rest_stays() -> None:
     begun = draft()
+    begun.values["debounce_radius"] = 6.0
+    settings = {"fit": "AstigGaussFitFR", "threshold": 2.0, "background": "0:0", "microscope": "left"}
 
-    begun.choose_preset("dna-paint")
+    begun.choose_preset(PresetInfo(name="ours", title="ours", settings=settings, source="ours.toml"))
 
-    assert (begun.values["threshold"], begun.values["background"]) == (2.0, "0:0")
+    assert begun.fit == "AstigGaussFitFR"
+    assert begun.analysis == {
+        "fit": "AstigGaussFitFR",
+        "threshold": 2.0,
+        "background": "0:0",
+        "debounce_radius": 6.0,
+    }
 
 
 def test_a_typed_value_can_be_taken_back() -> None:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # two dozen seconds for the fi
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXECUTABLE = next(filter(None, map(shutil.which, BROWSERS)), None)
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 UNNAMED = """() => [...document.querySelectorAll('button, a, input, [role=slider], [role=tab]')]
     .filter((e) => e.offsetParent !== null && e.type !== 'file')
     .filter((e) => !(e.getAttribute('aria-label') || e.getAttribute('title') || e.closest('label')?.innerText.trim() || e.innerText?.trim()
@@ -55,9 +55,15 @@ class Surfer:
     def enter(self) -> None:
         self.tab.goto(self.link)
         self.tab.get_by_role("heading", name="Series").wait_for()
+        self.connected()
 
     def go(self, path: str) -> None:
         self.tab.goto(f"{self.base}{path}")
+        self.connected()
+
+    def connected(self) -> None:
+        """Wait until the page has heard of its cluster: before, it shows itself and takes nothing in."""
+        self.tab.get_by_text("lab", exact=True).wait_for()
 
     def button(self, name: str) -> Any:
         return self.tab.get_by_role("button", name=name, exact=True)
@@ -129,10 +135,14 @@ def test_from_the_first_look_to_the_file(surfer: Surfer, bare_series: Path, tmp_
     tab = surfer.tab
     surfer.enter()
     tab.get_by_role("link", name="cells").click()
+    tab.wait_for_url("**/?under=cells")
+    surfer.connected()
     surfer.sees("600 frames · 128 × 128 px")
     assert tab.evaluate(UNNAMED) == []
     surfer.picture("series")
     tab.get_by_role("link", name="filaments.tif").click()
+    tab.wait_for_url("**/analyse?*")
+    surfer.connected()
 
     # what is missing is asked for, and nothing starts before
     surfer.sees("1 value missing: type it below")
@@ -180,6 +190,7 @@ def test_from_the_first_look_to_the_file(surfer: Surfer, bare_series: Path, tmp_
 
     surfer.button("Go").click()
     tab.wait_for_url("**/job/*")
+    surfer.connected()
     surfer.sees(re.compile("^done$"))
     tab.wait_for_function("() => document.querySelector('.stage img').naturalWidth > 200")
     assert tab.evaluate(UNNAMED) == []

@@ -16,7 +16,7 @@ from cluster.web.visitors import Overview, Visitor, visitor_of
 _HEADINGS: Final = ("Machine", "State", "Doing", "Frames", "Frames/s", "Last seen", "Why not")
 
 
-@ui.page("/cluster", title="Cluster · clusterofone")
+@ui.page("/cluster", title="Cluster · clusterofone", response_timeout=30.0)
 def cluster(request: Request) -> None:
     """Show the machines."""
     visitor = visitor_of(request.scope)

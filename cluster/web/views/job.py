@@ -29,7 +29,7 @@ _FIGURES: Final = (
 )
 
 
-@ui.page("/job/{job_id}", title="Job · clusterofone")
+@ui.page("/job/{job_id}", title="Job · clusterofone", response_timeout=30.0)
 async def job(request: Request, job_id: str) -> None:
     """Show a job."""
     visitor = visitor_of(request.scope)

@@ -16,7 +16,7 @@ _SHOWN: Final = 100
 _HEADINGS: Final = ("Job", "State", "Frames", "Localisations", "Frames/s", "Time", "")
 
 
-@ui.page("/jobs", title="Jobs · clusterofone")
+@ui.page("/jobs", title="Jobs · clusterofone", response_timeout=30.0)
 def jobs(request: Request) -> None:
     """Show the jobs."""
     visitor = visitor_of(request.scope)

@@ -18,7 +18,7 @@ _SHOWN: Final = 200
 _HEADINGS: Final = ("", "", "Name", "Size", "Changed", "")
 
 
-@ui.page("/", title="Series · clusterofone")
+@ui.page("/", title="Series · clusterofone", response_timeout=30.0)
 async def series(request: Request, under: str = "") -> None:
     """Show a folder."""
     visitor = visitor_of(request.scope)

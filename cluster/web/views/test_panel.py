@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from nicegui import ui
+from nicegui import events, ui
 
 from cluster.errors import ClusterError
 from cluster.protocol import Preview
@@ -161,7 +161,9 @@ class TestPanel:
             self._draft.values["threshold"] = round(threshold, 3)
             self.show()
 
-    async def _let_go(self) -> None:
+    async def _let_go(self, event: events.GenericEventArguments) -> None:
+        """Take the value from this event: those of the moves before come late, as they are throttled."""
+        self._move(float(event.args))
         await self._changed()
 
     def _build_frames(self, preview: Preview) -> None:

@@ -87,7 +87,9 @@ class JobView:
             ).props("flat")
             for button in (self._cancel, self._retry, again):
                 button.set_visibility(may)
-        self._bar = ui.linear_progress(show_value=False).props('rounded animation-speed=300 aria-label="frames done"')
+        self._bar = ui.linear_progress(show_value=False).props(
+            'rounded animation-speed=300 aria-label="frames done"'
+        )
         self._note = ui.label().classes("tone-warning")
         with ui.element("div").classes("result"):
             with ui.column().classes("full-width").style("gap: 8px"):

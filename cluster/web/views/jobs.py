@@ -82,7 +82,9 @@ class JobRow:
                 self._state = ui.label().classes("state")
                 self._note = ui.label().classes("small")
             with ui.element("div"):
-                self._bar = ui.linear_progress(show_value=False).props('rounded animation-speed=300 aria-label="frames done"')
+                self._bar = ui.linear_progress(show_value=False).props(
+                    'rounded animation-speed=300 aria-label="frames done"'
+                )
                 self._frames = ui.label().classes("small quiet")
             self._localisations = ui.label()
             self._rate = ui.label()

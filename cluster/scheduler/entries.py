@@ -85,9 +85,13 @@ def job_statement(row: JobRow, job: Job) -> Statement:
     return Statement(("job", row.sheet.job_id), sql, values)
 
 
-def forget_job_statement(job_id: str) -> Statement:
-    """Drop a job that was never acknowledged."""
-    return Statement(("job", job_id), "DELETE FROM jobs WHERE job_id = ?", (job_id,))
+def forget_job_statements(job_id: str) -> list[Statement]:
+    """Drop a job that was never acknowledged, and the tasks of it that workers may have leased meanwhile."""
+    return [
+        Statement(("forgotten results", job_id), "DELETE FROM results WHERE job_id = ?", (job_id,)),
+        Statement(("forgotten tasks", job_id), "DELETE FROM tasks WHERE job_id = ?", (job_id,)),
+        Statement(("job", job_id), "DELETE FROM jobs WHERE job_id = ?", (job_id,)),
+    ]
 
 
 def task_statement(record: TaskSaved) -> Statement:

@@ -133,30 +133,25 @@ class State:
         self.job(job_id).progress.failed_frames += failures
 
     def _noted(self, records: tuple[Record, ...]) -> list[Statement]:
-        statements = []
-        for record in records:
-            statement = self._note(record)
-            if statement is not None:
-                statements.append(statement)
-        return statements
+        return [statement for record in records for statement in self._note(record)]
 
-    def _note(self, record: Record) -> Statement | None:
+    def _note(self, record: Record) -> list[Statement]:
         match record:
             case JobSaved():
                 return self._note_job(record)
             case JobForgotten(job_id=job_id):
                 known = self.known.pop(job_id)
                 self.signals.forget(job_id)
-                return None if known.sheet.kind == _EPHEMERAL else entries.forget_job_statement(job_id)
+                return [] if known.sheet.kind == _EPHEMERAL else entries.forget_job_statements(job_id)
             case TaskSaved():
                 return self._note_task(record)
             case WorkerSaved():
-                return entries.worker_statement(record, self.cards[record.order.worker_id])
+                return [entries.worker_statement(record, self.cards[record.order.worker_id])]
             case WorkerForgotten(worker_id=worker_id):
                 self.cards.pop(worker_id, None)
-                return entries.forget_worker_statement(worker_id)
+                return [entries.forget_worker_statement(worker_id)]
 
-    def _note_job(self, record: JobSaved) -> Statement | None:
+    def _note_job(self, record: JobSaved) -> list[Statement]:
         job_id = record.order.job_id
         known = self.known[job_id]
         self._stamp(known.progress, record)
@@ -172,11 +167,11 @@ class State:
         if isinstance(record.phase, Finished | Broken | Cancelled):
             self.on_ended(job_id)
         if known.sheet.kind == _EPHEMERAL:
-            return None
+            return []
         row = JobRow(
             known.sheet, record.phase, known.progress, known.idempotency_key, known.digest, record.growth
         )
-        return entries.job_statement(row, self.core.job(job_id))
+        return [entries.job_statement(row, self.core.job(job_id))]
 
     def _stamp(self, noted: Progress, record: JobSaved) -> None:
         match record.phase:
@@ -188,10 +183,10 @@ class State:
             case _:
                 pass
 
-    def _note_task(self, record: TaskSaved) -> Statement | None:
+    def _note_task(self, record: TaskSaved) -> list[Statement]:
         self.signals.changed(record.job_id)
         if isinstance(record.state, Ready):
             self.signals.work.pulse()
         known = self.known.get(record.job_id)
         ephemeral = known is None or known.sheet.kind == _EPHEMERAL
-        return None if ephemeral else entries.task_statement(record)
+        return [] if ephemeral else [entries.task_statement(record)]

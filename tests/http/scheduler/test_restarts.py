@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.results import h5r
+from cluster.scheduler.core import Decided
 from cluster.scheduler.results import Results
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +113,33 @@ async def test_the_same_submit_after_a_restart_is_the_same_job(make_service: Any
         again = await hands.submit(headers=headers)
 
     assert (again.status_code, again.json()["id"]) == (200, first)
+
+
+async def test_a_job_that_a_full_disk_refused_leaves_nothing_even_if_a_worker_had_begun_it(
+    make_service: Any, connect: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service()
+    core, journal = service.state.core, service.state.journal
+    submit = core.submit
+
+    def submit_and_lease(order: Any) -> Decided[None]:
+        submitted = submit(order)
+        leased = core.lease(worker, 2, now=clock())
+        assert len(leased.value) == 2
+        return Decided(None, (*submitted.records, *leased.records))
+
+    async with connect(service) as hands:
+        worker = await hands.register()
+        monkeypatch.setattr(core, "submit", submit_and_lease)
+        pages = await journal.read(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await journal.read(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+        refused = await hands.submit(name="x" * 1000)
+        await journal.read(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
+    async with connect(make_service()) as hands:
+        jobs = (await hands.http.get("/api/v1/jobs")).json()["jobs"]
+        (seen,) = (await hands.http.get("/api/v1/workers")).json()
+
+    assert (refused.status_code, jobs, seen["state"]) == (507, [], "idle")
 
 
 async def test_failed_frames_are_still_named_after_a_restart(make_service: Any, connect: Any) -> None:

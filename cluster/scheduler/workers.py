@@ -140,7 +140,8 @@ class WorkerDesk:
         try:  # while the bytes went to the disk, another attempt may have come in, or the job may have ended
             decided = core.commit(worker_id, job_id, task_id, attempt, _counts(result), now=now())
         except ClusterError:
-            self._blobs.drop(blob)
+            if not self._is_committed(job_id, task_id, attempt):
+                self._blobs.drop(blob)
             raise
         if decided.value == "already":
             return await self._already(worker_id, wanted)
@@ -194,6 +195,13 @@ class WorkerDesk:
             for worker in self._state.core.workers.values()
             if (card := self._state.cards.get(worker.worker_id)) is not None
         ]
+
+    def _is_committed(self, job_id: str, task_id: int, attempt: int) -> bool:
+        """Return whether this very attempt came in by another request: then its bytes, which have one place, stay."""
+        try:
+            return self._state.core.check(job_id, task_id, attempt) == "already"
+        except ClusterError:
+            return False
 
     async def _already(self, worker_id: str, wanted: int) -> Committed:
         """Answer a commit that was made before, once that is on the disk."""

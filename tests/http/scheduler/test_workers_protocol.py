@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import OutOfSpace
-from cluster.scheduler.blobs import Blobs
+from cluster.scheduler.blobs import Blob, Blobs
 from cluster.scheduler.journal import Journal
 from fitting.localisations import LAT_GAUSS_DTYPE
 
@@ -293,6 +294,34 @@ async def test_a_journal_on_a_full_disk_acknowledges_nothing_until_there_is_room
     assert len(taken.json()["next"]) == 1
     rows = await journal.read(lambda db: db.execute("SELECT count(*) FROM results").fetchone()[0])
     assert rows == 1
+
+
+async def test_a_repeated_commit_of_a_worker_that_has_left_does_not_take_the_result_with_it(
+    hands: Any, result_body: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    (lease,) = await hands.lease(worker)
+    body = result_body(lease, rows_per_frame=600)
+    stored, go_on, store = [], threading.Event(), Blobs.store
+
+    def store_and_wait(*arguments: Any) -> Blob:
+        blob = store(*arguments)
+        stored.append(blob.file)
+        if len(stored) == 1:
+            go_on.wait(20.0)
+        return blob
+
+    monkeypatch.setattr(Blobs, "store", store_and_wait)
+    repeated = asyncio.create_task(hands.commit(worker, lease, body))
+    await until(lambda: stored)
+    first = await hands.commit(worker, lease, body)
+    await hands.http.delete(f"/api/v1/workers/{worker}")
+    go_on.set()
+
+    assert (first.json()["outcome"], (await repeated).status_code) == ("committed", 404)
+    assert stored[0] is not None
+    assert (await hands.http.get(f"/api/v1/jobs/{job_id}/localisations")).status_code == 200
 
 
 async def test_a_job_done_by_different_processors_says_so(hands: Any) -> None:

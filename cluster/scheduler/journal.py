@@ -99,8 +99,7 @@ class Journal:
         self._queue: queue.SimpleQueue[_Write | _Read | None] = queue.SimpleQueue()
         self._unsaved: dict[tuple[str, ...], Statement] = {}
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
-        self._thread.start()
+        self._thread = self._started()
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Return once the statements, and all that were handed in before, are on the disk.
@@ -148,15 +147,22 @@ class Journal:
             raise Unavailable("the scheduler is stopping")
         self._queue.put(item)
 
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        thread.start()
+        return thread
+
     def _work(self) -> None:
-        stopping = False
-        while not stopping:
-            batch = self._taken()
-            stopping = None in batch
-            self._write_all([item for item in batch if isinstance(item, _Write)])
-            for item in batch:
-                if isinstance(item, _Read):
-                    self._answer(item)
+        while self._serve(self._taken()):
+            pass
+
+    def _serve(self, batch: list[_Write | _Read | None]) -> bool:
+        """Write what there is to write, in one transaction, then answer; return whether to go on."""
+        self._write_all([item for item in batch if isinstance(item, _Write)])
+        for item in batch:
+            if isinstance(item, _Read):
+                self._answer(item)
+        return None not in batch
 
     def _taken(self) -> list[_Write | _Read | None]:
         batch = [self._queue.get()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -27,6 +28,7 @@ from cluster.errors import (
     TooLarge,
     TransientError,
     Unauthorised,
+    Unavailable,
 )
 from cluster.protocol import Health, Role
 from cluster.trust import role_of
@@ -34,6 +36,7 @@ from cluster.trust import role_of
 logger = logging.getLogger(__name__)
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -55,6 +58,7 @@ class Gate:
     hosts: frozenset[str] = frozenset()
     insecure: bool = False
     body_limit_bytes: int = 1 << 20
+    silence_s: float = 30.0  # how long a sender may pause in the middle of a body
     body_limits: Mapping[str, int] = field(default_factory=dict)  # by path suffix
     reads_itself: Callable[[str, str], bool] = lambda _method, _path: (
         False
@@ -147,7 +151,9 @@ async def _crash(request: Request, error: Exception) -> JSONResponse:
 class HostGuard:
     """Refuse requests for host names that are not ours, on every route (DNS rebinding); add security headers.
 
-    IP addresses and localhost are always ours: a page of another site cannot be at them.
+    IP addresses and localhost are always ours: a page of another site cannot be at them. What changes something is also
+    refused if a browser says that a page of another site sent it: tokens stop such a request anyway, but where a route
+    is public, or the cluster runs without tokens, nothing else would.
     """
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
@@ -163,6 +169,9 @@ class HostGuard:
         host = _host_name(headers.get(b"host", b"").decode("latin-1"))
         if not _is_ours(host, self._gate.hosts):
             await _send_problem(Misdirected(f"{host!r} is not a name of this server"), send)
+            return
+        if scope["method"] not in _SAFE_METHODS and _is_from_another_site(headers):
+            await _send_problem(Forbidden("a page of another site may not ask for this"), send)
             return
         await self._app(scope, receive, _with_headers(send))
 
@@ -191,7 +200,13 @@ class BodyLimit:
             return
         body = bytearray()
         while True:
-            message = await receive()
+            try:
+                async with asyncio.timeout(self._gate.silence_s):
+                    message = await receive()
+            except TimeoutError:
+                said = f"nothing came for {self._gate.silence_s:g} s in the middle of a body; send it again"
+                await _send_problem(Unavailable(said), send)
+                return
             if message["type"] != "http.request":
                 return
             body += message.get("body", b"")
@@ -235,6 +250,18 @@ async def _send_problem(error: ClusterError, send: Send) -> None:
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_from_another_site(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a browser says so. A program sends neither header; a page of ours has the address it asks."""
+    if headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
+        return True
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    scheme, _, authority = origin.lower().partition(b"://")
+    port = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
+    return authority.removesuffix(port) != headers.get(b"host", b"").lower().removesuffix(port)
 
 
 def _host_name(header: str) -> str:

@@ -7,9 +7,12 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cluster.errors import Conflict
 from cluster.protocol import DEFAULT_PORTS
@@ -59,16 +62,60 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Connection(H11Protocol):
+    """One connection, which must not be held open by someone who says nothing, or half a request's head.
+
+    uvicorn times out what is idle after a reply, and a sender's body is timed by who reads it; what comes before is
+    timed here.
+    """
+
+    longest_head_s: ClassVar[float] = 30.0
+    _head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        super().connection_made(transport)
+        self._time_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; whatever is left over is part of a head."""
+        super().data_received(data)
+        self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _time_head(self) -> None:
+        in_head = self.conn.their_state is h11.IDLE and (
+            self.cycle is None or bool(self.conn.trailing_data[0])
+        )
+        if not in_head:
+            self._forget_head()
+        elif self._head_due is None:
+            self._head_due = self.loop.call_later(self.longest_head_s, self._let_go)
+
+    def _forget_head(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
+
+    def _let_go(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that says when it is ready, and leaves signals to the entry point."""
 
     def __init__(self, app: FastAPI, *, on_ready: Callable[[], None] | None = None) -> None:
         config = uvicorn.Config(
             app,
+            http=Connection,  # on h11: the same parser, and its limit below, whatever else is installed
             log_level="warning",
             access_log=False,
             lifespan="on",
-            http="h11",  # the same parser, and its limit below, whatever else is installed
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=64 << 10,

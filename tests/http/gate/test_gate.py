@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
 from cluster.protocol import JobRequest, Role
-from cluster.trust import token, verifiers
+from cluster.trust import ROLES, token, verifiers
 
 SECRET = b"s" * 32
 pytestmark = pytest.mark.anyio
@@ -151,3 +152,107 @@ async def test_every_reply_carries_the_security_headers(http: httpx.AsyncClient)
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+FOREIGN = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:3000"},
+    {"origin": "http://192.168.1.66"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+]
+OWN = [
+    {},
+    {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"},
+    {"origin": "http://127.0.0.1:80"},
+    {"origin": "http://lab-pc:15400", "host": "lab-pc:15400"},
+    {"origin": "https://lab-pc", "host": "LAB-PC:443"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_a_page_of_another_site_changes_nothing(
+    http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    sent = bearer("owner") | headers
+    refused = [
+        await http.post(path, json={"series": "a"}, headers=sent) for path in ("/submit", "/none", "/healthz")
+    ]
+
+    assert {(reply.status_code, reply.json()["code"]) for reply in refused} == {(403, "forbidden")}
+    assert (await http.get("/read", headers=sent)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", OWN)
+async def test_a_page_of_ours_and_a_program_may(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    reply = await http.post("/submit", json={"series": "a"}, headers=bearer("owner") | headers)
+
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+async def test_a_body_that_a_form_can_send_is_no_message(http: httpx.AsyncClient, content_type: str) -> None:
+    sent = bearer("owner") | {"content-type": content_type}
+
+    assert (await http.post("/submit", content=b'{"series": "a"}', headers=sent)).status_code == 400
+
+
+async def test_a_sender_that_falls_silent_is_let_go() -> None:
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    app = make_app(Gate(verifiers(SECRET), silence_s=0.05))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1"
+    ) as client:
+        reply = await client.post("/submit", content=silent(), headers=bearer("owner"))
+
+    assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
+
+
+BAD_JSON = [
+    b"[" * 100_000,
+    b'{"series":' * 50_000,
+    b'{"series": "a", "priority": 1' + b"0" * 400 + b"}",
+    b'{"series": "a", "priority": Infinity}',
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", BAD_JSON, ids=lambda body: body[:20].decode("latin-1"))
+async def test_json_that_is_none_or_too_deep_is_the_senders_fault(
+    body: bytes,
+) -> None:
+    app = make_app(Gate(verifiers(SECRET)))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1"
+    ) as client:
+        sent = bearer("owner") | {"content-type": "application/json"}
+        reply = await client.post("/submit", content=body, headers=sent)
+
+    assert reply.status_code == 400, reply.text
+
+
+async def test_a_token_is_taken_from_no_url(http: httpx.AsyncClient) -> None:
+    good = token(SECRET, "owner")
+
+    for name in ("token", "access_token", "authorization"):
+        assert (await http.get("/read", params={name: good})).status_code == 401
+
+
+async def test_no_token_reaches_the_log(http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    for path in ("/read", "/bug", "/busy", "/none"):
+        await http.get(path, headers=bearer("viewer"))
+    await http.post("/submit", json={"series": 1}, headers=bearer("owner"))
+    await http.get("/read", headers={"authorization": f"Bearer {token(b'x' * 32, 'owner')}"})
+
+    assert "KeyError" in caplog.text
+    for secret in (SECRET, b"x" * 32):
+        for role in ROLES:
+            assert token(secret, role) not in caplog.text

@@ -90,6 +90,19 @@ async def test_a_route_is_closed_without_a_token_of_ours(hands: Any, method: str
     assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(401, "unauthorised")}
 
 
+@pytest.mark.parametrize(("method", "path"), sorted(ALLOWED.keys() | PUBLIC))
+async def test_no_route_answers_to_another_hosts_name_nor_to_a_page_of_another_site(
+    hands: Any, method: str, path: str
+) -> None:
+    route = path.format(job_id="j", worker_id="w", task_id=0, join_id="x", calibration_id="b", kind="smlm")
+
+    elsewhere = await hands.http.request(method, route, headers={"host": "evil.example"})
+    from_a_page = await hands.http.request(method, route, headers={"origin": "https://evil.example"})
+
+    assert elsewhere.status_code == 421
+    assert (from_a_page.status_code == 403) == (method != "get")
+
+
 async def test_anyone_may_know_which_cluster_this_is(hands: Any) -> None:
     hands.http.headers.pop("authorization")
 

@@ -260,8 +260,12 @@ def _is_from_another_site(headers: Mapping[bytes, bytes]) -> bool:
     if origin is None:
         return False
     scheme, _, authority = origin.lower().partition(b"://")
+    host = headers.get(b"host", b"").lower()
+    if _host_name(host.decode("latin-1")).encode("latin-1") == host.strip(b"[]"):  # a proxy may drop the port
+        authority = _host_name(authority.decode("latin-1")).encode("latin-1")
+        host = host.strip(b"[]")
     port = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
-    return authority.removesuffix(port) != headers.get(b"host", b"").lower().removesuffix(port)
+    return authority.removesuffix(port) != host.removesuffix(port)
 
 
 def _host_name(header: str) -> str:

@@ -157,7 +157,8 @@ async def test_every_reply_carries_the_security_headers(http: httpx.AsyncClient)
 FOREIGN = [
     {"origin": "https://evil.example"},
     {"origin": "null"},
-    {"origin": "http://127.0.0.1:3000"},
+    {"origin": "http://127.0.0.1:3000", "host": "127.0.0.1:15400"},
+    {"origin": "http://[::1]:3000", "host": "[::1]:15400"},
     {"origin": "http://192.168.1.66"},
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},
@@ -168,6 +169,8 @@ OWN = [
     {"origin": "http://127.0.0.1:80"},
     {"origin": "http://lab-pc:15400", "host": "lab-pc:15400"},
     {"origin": "https://lab-pc", "host": "LAB-PC:443"},
+    {"origin": "http://lab-pc:8080", "host": "lab-pc"},
+    {"origin": "http://[::1]:15400", "host": "[::1]:15400"},
 ]
 
 

@@ -12,6 +12,7 @@ from cluster.errors import Invalid, NotFound
 
 MALFORMED = [
     "../secret.tif", "a/../../secret.tif", "a/..", "..", ".", "a/./b", "/etc/passwd", "//server/share/a.tif", "a//b",
+    "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "https://h/a.tif",
     "a/", "C:/data/a.tif", "c:a.tif", "a\\b.tif", "..\\secret.tif", "\\\\server\\share", "a\0.tif", "a\n.tif", "CON",
     "con.tif", "folder/NUL.tif", "com1.tif", "LPT9", "aux/a.tif", "a.tif.", "a.tif ", "a?.tif", "a*.tif", "a|b",
     'a".tif', "<a>.tif", "\ud800.tif", "a" * 1025, "b/d:stream",

@@ -1,12 +1,14 @@
-"""The table of failures names tests; they must exist."""
+"""The tables of failures and of what is kept out name tests; they must exist."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[2]
-TABLE = TESTS.parent / "docs" / "failure.md"
+TABLES = [TESTS.parent / "docs" / name for name in ("failure.md", "security.md")]
 _NAMED = re.compile(r"`(?P<file>[\w/]+/[\w/]+\.py|…)(?:::(?P<test>\w+))?`")
 
 
@@ -19,8 +21,9 @@ def named_tests(table: str) -> list[tuple[str, str | None]]:
     return named
 
 
-def test_every_test_that_the_table_names_exists() -> None:
-    named = named_tests(TABLE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.name)
+def test_every_test_that_the_table_names_exists(table: Path) -> None:
+    named = named_tests(table.read_text(encoding="utf-8"))
 
     missing = [
         (file, test)
@@ -33,7 +36,8 @@ def test_every_test_that_the_table_names_exists() -> None:
     assert missing == []
 
 
-def test_every_row_names_a_test() -> None:
-    rows = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.name)
+def test_every_row_names_a_test(table: Path) -> None:
+    rows = [line for line in table.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
 
     assert [row for row in rows if not row.startswith("| **") and not _NAMED.search(row)] == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 from fastapi import FastAPI
 
@@ -57,3 +59,25 @@ async def test_one_that_has_asked_waits_for_its_reply_and_may_rest_after_it(port
     async with asyncio.timeout(20.0):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="counts POSIX descriptors")
+async def test_callers_that_vanish_leave_no_descriptor_behind(port: int) -> None:
+    this = psutil.Process()
+
+    async def vanish(sent: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(20.0):
+            await reader.read()  # until the server lets go
+        writer.transport.abort()
+
+    await asyncio.gather(*(vanish(ASK[:10]) for _ in range(5)))
+    before = this.num_fds()
+
+    for _ in range(4):
+        await asyncio.gather(*(vanish(ASK[:length]) for length in range(30)))
+
+    async with asyncio.timeout(20.0):
+        while this.num_fds() > before:  # noqa: ASYNC110 - a closed socket has no event
+            await asyncio.sleep(0.01)

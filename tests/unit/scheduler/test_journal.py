@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,26 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(Conflict, match="newer clusterofone"):
         Journal(tmp_path)
+
+
+def test_a_journal_of_the_first_version_is_upgraded_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as first:
+        first.execute("ALTER TABLE jobs DROP COLUMN growth")
+        first.execute("INSERT INTO jobs VALUES ('j', 1, '{}', '{}', 'key', NULL, 1.5, NULL, 'out.h5r')")
+        first.execute("PRAGMA user_version = 1")
+        first.commit()
+
+    for _ in range(2):
+        journal = Journal(tmp_path)
+        rows = journal.read_now(
+            lambda db: db.execute("SELECT job_id, idempotency_key, started, growth FROM jobs").fetchall()
+        )
+        (version,) = journal.read_now(lambda db: db.execute("PRAGMA user_version").fetchone())
+        journal.close()
+
+        assert rows == [("j", "key", 1.5, None)]
+        assert version == SCHEMA_VERSION
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:

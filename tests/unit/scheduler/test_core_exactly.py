@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.scheduler.core import Counts, JobOrder, Rules, Scheduler, WorkerOrder
-from cluster.scheduler.core.phases import Broken, Cancelled, Cancelling, Merging
-from cluster.scheduler.core.tasks import Grant, Leased, Ready, Toll
+from cluster.errors import Conflict
+from cluster.scheduler.core import Counts, Growth, JobOrder, Rules, Scheduler, WorkerOrder
+from cluster.scheduler.core.phases import Broken, Cancelled, Cancelling, Finished, Merging, Queued, Running
+from cluster.scheduler.core.records import JobForgotten, JobSaved
+from cluster.scheduler.core.tasks import Done, Grant, Leased, Ready, Toll
 from cluster.scheduler.core.workers import Worker
 
 Order = Callable[..., JobOrder]
@@ -133,3 +135,59 @@ def test_a_task_that_is_retried_waits_since_then(core: Scheduler, order: Order) 
 
     assert isinstance(state, Ready)
     assert (state, state.since) == (Ready(1), 6.0)
+
+
+def test_a_worker_that_refuses_leaves_a_job_alone_twice_as_long_each_time() -> None:
+    worker = Worker(WorkerOrder("ann", frozenset()), last_seen=0.0)
+
+    pauses = []
+    for _ in range(6):
+        worker.note_refusal("job", now=100.0, first_s=2.0, longest_s=20.0)
+        pauses.append(worker.refused["job"][0] - 100.0)
+
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
+    assert worker.refuses("job", 119.9)
+    assert not worker.refuses("job", 120.0)
+    assert not worker.refuses("another", 100.0)
+
+
+def test_what_a_command_did_to_a_job_is_what_is_recorded(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=50))
+    core.submit(order("grows", frames=0, growing=True))
+    core.lease("ann", 1, now=0.0)
+    failed = core.fail("ann", "job", 0, 1, "invalid", "no", now=1.0).records
+    merged = core.merged("job").records
+    retried = core.retry("job", now=2.0).records
+    grown = core.grow("grows", Growth(stop=5, total=6)).records
+    cancelled = core.cancel("grows", now=3.0).records
+    core.lease("ann", 1, now=4.0)
+    forgotten = core.forget("job").records
+
+    assert [record.key[0] for record in failed] == ["task", "job"]
+    assert merged == (JobSaved(order(frames=50), Finished(errors=True)),)
+    assert retried[-1] == JobSaved(order(frames=50), Running())
+    assert grown == (JobSaved(order("grows", frames=0, growing=True), Queued(), Growth(5, 6)),)
+    assert cancelled == (JobSaved(order("grows", frames=0, growing=True), Cancelled(None), Growth(5, 6)),)
+    assert forgotten[-1] == JobForgotten("job")
+    assert [record.key for record in forgotten] == [("task", "job", "0"), ("job", "job")]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_job_that_runs_or_was_cancelled_is_not_retried(core: Scheduler, order: Order, ended: bool) -> None:
+    core.submit(order(frames=50))
+    if ended:
+        core.cancel("job", now=0.0)
+
+    with pytest.raises(Conflict, match="job job cannot be retried: it has not ended, or was cancelled"):
+        core.retry("job", now=1.0)
+
+
+def test_the_attempt_that_came_late_is_the_one_that_is_done() -> None:
+    assert Ready(5).commit(3) == Done(3)
+
+
+def test_only_ones_own_grant_is_renewed_and_all_are_resumed() -> None:
+    both = Leased((Grant("ann", 1, 0.0, 30.0), Grant("bob", 2, 5.0, 35.0)), 2)
+
+    assert [grant.until for grant in both.renew(2, until=50.0).grants] == [30.0, 50.0]
+    assert [(g.since, g.until) for g in both.resume(now=90.0, until=120.0).grants] == [(90.0, 120.0)] * 2

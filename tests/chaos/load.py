@@ -191,7 +191,7 @@ class Load:
         self.ended.append(Ended(series, what, job["state"], job["frames"], same, retried))
         if not same:
             self.broken.append(
-                f"{what} on {series}: {job['state']}, {job['frames']}, {job['error'] or 'another table'}"
+                f"{what} on {series}: {job['state']}, {job['frames']}, {job['error'] or 'another table'}; {job['failed_frames'][:3]}"
             )
 
     async def _submit(

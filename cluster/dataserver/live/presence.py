@@ -12,6 +12,7 @@ from cluster.dataserver.live.layout import (
     STAGED,
     Layout,
     Record,
+    chunk_name,
     chunk_of,
     staged_chunk_of,
     staged_name,
@@ -36,9 +37,14 @@ def find(folder: Path, record: Record) -> Found:
     pieces, staged_bytes = _numbered(folder / STAGED, staged_chunk_of)
     whole, bytes_whole = _numbered(folder / ARRAY, chunk_of) if record.array == ARRAY else (set[int](), 0)
     layout = record.layout
-    staged = {
-        chunk: StagedChunk(folder / STAGED / staged_name(chunk), layout, chunk) for chunk in pieces - whole
-    }
+    staged = {}
+    for chunk in sorted(pieces - whole):
+        found = StagedChunk(folder / STAGED / staged_name(chunk), layout, chunk)
+        # the pieces are removed once the chunk is whole, which may be since it was looked for
+        if not found.has.any() and (folder / record.array / chunk_name(chunk)).exists():
+            whole.add(chunk)
+        else:
+            staged[chunk] = found
     return Found(whole, staged, staged_bytes + bytes_whole)
 
 

@@ -11,10 +11,13 @@ import pytest
 import zarr
 
 from cluster.arrays import FrameRange
+from cluster.dataserver.live import presence
 from cluster.dataserver.live import series as series_module
 from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.live.noise_steps import rounded
 from cluster.dataserver.live.series import AcquiredSeries
+from cluster.dataserver.live.staged import StagedChunk
+from cluster.dataserver.readers.acquired import AcquiredZarr
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import Conflict, Forbidden, Invalid, OutOfSpace, Unavailable
 from cluster.protocol import NewSeries, NoiseStep, SeriesEvent
@@ -67,6 +70,25 @@ def test_the_folder_says_in_ome_zarr_what_its_axes_are(made: AcquiredSeries) -> 
     assert attributes["ome"]["version"] == "0.5"
     assert [axis["name"] for axis in scales["axes"]] == ["t", "y", "x"]
     assert scales["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.0, 0.1, 0.1]}]
+
+
+def test_a_chunk_that_becomes_whole_while_it_is_looked_for_is_not_taken_for_a_gap(
+    made: AcquiredSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.append(0, STACK[:3])
+    made.append(4, STACK[4:8])
+
+    def whole_by_now(*arguments: Any) -> StagedChunk:
+        monkeypatch.undo()
+        made.append(3, STACK[3:4])
+        return StagedChunk(*arguments)
+
+    monkeypatch.setattr(presence, "StagedChunk", whole_by_now)
+    reader = AcquiredZarr(made.folder)
+
+    frames, lost = reader.read(0, 8)
+    assert (reader.shape.frames, reader.shape.missing, lost) == (8, (), ())
+    assert np.array_equal(frames, STACK[:8])
 
 
 def test_an_append_writes_its_chunk_once_and_touches_no_other(made: AcquiredSeries) -> None:

@@ -115,7 +115,9 @@ class Sheet(Message):
             width=facts.width,
             dtype=facts.dtype,
             frames=facts.frames,
-            missing=facts.missing,
+            missing=[]
+            if self.follow
+            else facts.missing,  # a gap may be filled; each range says what it lacks
             fit=self.fit,
             analysis=self.analysis,
             metadata=self.values,

@@ -95,6 +95,18 @@ async def test_frames_that_need_later_ones_wait_for_these_or_for_the_end(
     assert (await hands.ended(job_id))["frames"]["localised"] == 60
 
 
+async def test_a_gap_that_was_there_at_the_submit_is_not_missing_for_good(
+    hands: Any, grow: Callable[..., None]
+) -> None:
+    grow(80, missing=[(40, 50)])
+    followed = await hands.submitted(follow=True)
+    as_it_is = await hands.submitted(follow=False)
+
+    specs = [(await hands.http.get(f"/api/v1/jobs/{job_id}/spec")).json() for job_id in (followed, as_it_is)]
+
+    assert [spec["missing"] for spec in specs] == [[], [[40, 50]]]
+
+
 async def test_an_acquisition_that_dies_ends_the_job_after_the_idle_limit_with_what_is_missing(
     hands: Any, service: Any, clock: Any, grow: Callable[..., None], until: Any
 ) -> None:

@@ -34,7 +34,9 @@ def main() -> int:
     asked = parser.parse_args()
     seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.seeds)
     began, counts, broken, frames, virtual_s = time.monotonic(), Counter[str](), [], 0, 0.0
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
+        if number and number % 500 == 0:
+            print(f"{number} seeds in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         try:
             told = simulate(seed)
         except Broken as error:

@@ -10,7 +10,7 @@ class Signal:
     """Something happens now and then; whoever waits is woken by the next time."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order they came
 
     @property
     def is_awaited(self) -> bool:
@@ -18,8 +18,8 @@ class Signal:
         return bool(self._waiting)
 
     def pulse(self) -> None:
-        """Wake everyone."""
-        waiting, self._waiting = self._waiting, set()
+        """Wake everyone, who has waited longest first."""
+        waiting, self._waiting = self._waiting, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)
@@ -27,14 +27,14 @@ class Signal:
     async def wait(self, timeout_s: float) -> bool:
         """Wait for the next pulse, `timeout_s` at most; return whether it came."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
+        self._waiting[future] = None
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
                 await future
         except TimeoutError:
             return False
         finally:
-            self._waiting.discard(future)
+            self._waiting.pop(future, None)
         return True
 
 

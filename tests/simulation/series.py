@@ -94,7 +94,7 @@ class DescribedSeries:
         self.away = False
         self._now = now
 
-    async def locate(self, path: str) -> Located:
+    async def locate(self, path: str, *, follow: bool = False) -> Located:
         if self.away:
             raise Unavailable("the data server is away")
         if path not in self.series:

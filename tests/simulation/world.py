@@ -475,7 +475,7 @@ def run(seed: int, folder: Path, scale: Scale | None = None, *, calm: bool = Fal
             story = "\n".join(world.trace[-40:])
             raise Broken(
                 f"seed {seed}: {type(error).__name__}: {error}\n{story}\n"
-                f"again: python -m tests.simulation --seed {seed}"
+                f"again: PYTHONHASHSEED=0 python -m tests.simulation --seed {seed}"
             ) from error
         finally:
             virtual_s = loop.time()

@@ -1,10 +1,11 @@
 """How fast do frames of an acquisition reach the disk of a data server, beside a plain write of the same bytes?
 
-    python benchmarks/ingest.py [--size 256 2048] [--codec blosc-lz4|none] [--repeats N] [--folder DIR] [--follow] [--quick]
+    python benchmarks/ingest.py [--size 256 2048] [--codec blosc-lz4|none] [--repeats N] [--folder DIR] [--follow] [--pyme PYTHON] [--quick]
 
 40,000 frames of 256² and 2,000 of 2048² go through `SeriesWriter` and HTTP to a data server that is a process of its own; the plain write
 puts the same frames, in chunks of the same size, each into a file of its own that is fsynced, and is timed in turns with it. Every
-frame is read back and compared. With --follow a job that follows the series is submitted to a cluster that is started for it. Prints one JSON line.
+frame is read back and compared. With --follow a job that follows the series is submitted to a cluster that is started for it; with --pyme PYME's
+HDF5 spooler, in its own interpreter, takes the first twentieth of the frames in turns too. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -72,16 +73,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--senders", type=int, default=2, help="connections of the writer")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk that is to be measured")
     parser.add_argument("--follow", action="store_true", help="have a job follow each series")
+    parser.add_argument("--pyme", type=Path, default=None, metavar="PYTHON", help="interpreter with PYME")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the frames")
     return parser.parse_args()
 
 
 def _measure(server: _Server, size: int, frames: int, arguments: argparse.Namespace) -> dict[str, Any]:
     film = _film(size)
-    plain, written = [], []
+    plain, written, pyme = [], [], []
     outcome: dict[str, Any] = {"frames": frames, "mb": round(frames * size * size * 2 / 1e6)}
     for turn in range(1 if arguments.quick else arguments.repeats):
         plain.append(_plain_write(server.root / "plain", film, frames))
+        if arguments.pyme is not None:
+            pyme.append(_pyme(arguments.pyme, server.root, film, frames // 20) * 20)
         path = f"{size}_{turn}.zarr"
         took, job = _ingest(server, path, film, frames, arguments)
         written.append(took)
@@ -96,6 +100,8 @@ def _measure(server: _Server, size: int, frames: int, arguments: argparse.Namesp
     outcome |= {"mb_per_s": round(mb / median(written)), "plain_mb_per_s": round(mb / median(plain))}
     outcome["share_of_plain"] = round(median(plain) / median(written), 2)
     outcome["frames_per_s"] = round(frames / median(written))
+    if pyme:
+        outcome["pyme_mb_per_s"] = round(mb / median(pyme))
     return outcome
 
 
@@ -123,6 +129,20 @@ def _plain_write(folder: Path, film: np.ndarray[Any, Any], frames: int) -> float
     took = time.perf_counter() - start
     shutil.rmtree(folder)
     return took
+
+
+def _pyme(python: Path, folder: Path, film: np.ndarray[Any, Any], frames: int) -> float:
+    """Return how long PYME's spooler takes for some frames."""
+    stored, target = folder / "film.npy", folder / "pyme.h5"
+    np.save(stored, film)
+    script = Path(__file__).parent / "peers" / "run_pyme_spooler.py"
+    command = [str(python), str(script), str(stored), str(frames), str(target)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise SystemExit(ran.stderr)
+    stored.unlink()
+    target.unlink()
+    return float(ran.stdout.splitlines()[-1])
 
 
 def _ingest(

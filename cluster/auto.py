@@ -176,7 +176,7 @@ class Watcher:
         self, entry: SeriesEntry, facts: SeriesFacts, print_of: tuple[int | None, float | None]
     ) -> Event:
         request = self._make(entry.path).model_copy(update={"follow": not facts.complete})
-        key = hashlib.sha256(f"auto {entry.path} {facts.fingerprint}".encode()).hexdigest()[:32]
+        key = _key(entry.path, facts.fingerprint, request)
         self._seen.pop(entry.path, None)
         try:
             job = self._cluster.submit_request(request, idempotency_key=key)
@@ -204,6 +204,13 @@ class Watcher:
             return same
         age_s = self._now() - entry.modified
         return age_s >= self._rest_s or (same and age_s < 0)  # a clock that is behind must not wait for ever
+
+
+def _key(series: str, fingerprint: str, request: JobRequest) -> str:
+    """What makes a submit the same submit: the series as it is, and how it is analysed."""
+    analysis = {name: value for name, value in request.analysis.items() if name != "rest_s"}
+    said = json.dumps([series, fingerprint, analysis, request.metadata], sort_keys=True, default=str)
+    return hashlib.sha256(f"auto {said}".encode()).hexdigest()[:32]
 
 
 def memory_file(state: Path, cluster: str, folder: str, settings: Mapping[str, Any]) -> Path:

@@ -42,7 +42,7 @@ def _values(said: Mapping[str, Any]) -> Iterator[str]:
         if _is_plain(said.get(key)):
             yield f'"{key}" = {_toml(said[key])}  # {unit}{wanted.meaning}'
         else:
-            yield f'# "{key}" = {wanted.example}  # {unit}{wanted.meaning}; the series does not say it'
+            yield f'# "{key}" = …  # {unit}{wanted.meaning}, such as {wanted.example}; the series does not say it'
 
 
 def _maps(name: str, said: Mapping[str, Any]) -> Iterator[str]:

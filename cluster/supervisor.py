@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster.errors import Unavailable
+from cluster.interpreter import RUN_MODULE
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,7 @@ class RoleProcess:
         log = _open_log(role.log)
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
+                *RUN_MODULE,
                 "clusterofone",
                 *role.arguments,
                 stdin=asyncio.subprocess.PIPE,

@@ -59,39 +59,46 @@ def auto(
     """Make a job of each series that comes to lie in a folder, once, also across restarts.
 
     A series that is still being acquired through the data server is followed while it grows. What a microscope program
-    writes by itself becomes a job when it has come to rest, or with --follow at once. With --once the exit status is 0 only if every job is done.
+    writes by itself becomes a job when it has come to rest, or with --follow at once. With --once the exit status is 0 only if every series could become a job and every job is done.
 
     Examples: [bold]clusterofone auto D:/data/today --like yesterday.h5r[/] · [bold]clusterofone auto today --once[/]
     """
     connection = connect(scheduler, token)
     name = _name_of(connection, folder)
 
+    def asked_of(series: str) -> Any:
+        return job_request(series, fit, settings, meta, metadata, like, name=series.rpartition("/")[2])
+
     def make(series: str) -> Any:
-        request = job_request(series, fit, settings, meta, metadata, like, name=series.rpartition("/")[2])
+        request = asked_of(series)
         if follow:
             request.analysis.setdefault("rest_s", max(1.0, rest_s))
         return request
 
-    asked = make("any").model_dump(mode="json", include={"analysis", "metadata"})
+    asked = asked_of("any").model_dump(mode="json", include={"analysis", "metadata"})
     with connection.client as client:
         file = memory_file(surroundings.places().state, client.identity().cluster_id, name, asked)
         watcher = Watcher(client, name, make, Memory(file), now=time.time, rest_s=rest_s, follow=follow)
         console.say(f"Looking into {name or 'the root'} for series; Ctrl-C stops.")
-        jobs = _watch(client, watcher, once=once)
+        jobs, refused = _watch(client, watcher, once=once)
     if json:
         console.print_json({"jobs": [job.model_dump(mode="json") for job in jobs]})
     if once:
-        raise typer.Exit(0 if all(job.state == "done" for job in jobs) else console.FAILED)
+        done = not refused and all(job.state == "done" for job in jobs)
+        raise typer.Exit(0 if done else console.FAILED)
 
 
-def _watch(client: Client, watcher: Watcher, *, once: bool) -> list[Job]:
+def _watch(client: Client, watcher: Watcher, *, once: bool) -> tuple[list[Job], bool]:
+    """Return the jobs that were made, and whether a series could not become one."""
     jobs: list[Job] = []
+    refused = False
     away = ""
     while True:
         try:
             for event in watcher.look():
                 _say(event)
                 jobs += [event.job] if event.job is not None else []
+                refused |= event.job is None
             away = ""
         except CallerError:
             raise
@@ -100,7 +107,7 @@ def _watch(client: Client, watcher: Watcher, *, once: bool) -> list[Job]:
                 console.say(f"the cluster does not answer: {error}; trying again")
                 away = str(error)
         if once and not away and not watcher.waiting:
-            return [_ended(client, job) for job in jobs]
+            return [_ended(client, job) for job in jobs], refused
         time.sleep(_LOOK_EVERY_S)
 
 

@@ -152,7 +152,9 @@ def _report(job: Job, *, json: bool) -> None:
 def _table(found: list[Job]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "state", "name", "owner", "frames", "localisations", "frames/s", "result"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(
+            heading, overflow="fold", no_wrap=heading in {"id", "state", "frames", "localisations"}
+        )
     for job in found:
         done = job.frames.localised + job.frames.skipped + job.frames.failed
         rate = f"{job.rate_frames_per_s:.0f}" if job.rate_frames_per_s else ""

@@ -31,7 +31,10 @@ _STARTING_S: Final = 20.0
 
 Series = Annotated[
     list[Path],
-    typer.Argument(help="One or more series: TIFF, OME-TIFF, PYME .h5, .dax, .raw", show_default=False),
+    typer.Argument(
+        help="One or more series: TIFF, OME-TIFF, PYME .h5, .dax, .raw, .npy, Zarr, NDTiff, a folder of TIFFs … (docs/formats.md)",
+        show_default=False,
+    ),
 ]
 Workers = Annotated[
     int | None,

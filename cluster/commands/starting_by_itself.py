@@ -11,6 +11,7 @@ from pathlib import Path
 from cluster import autostart
 from cluster.commands import console, surroundings
 from cluster.config import write_private
+from cluster.interpreter import RUN_MODULE
 
 
 def install(options: Sequence[str], token: str | None) -> None:
@@ -41,7 +42,8 @@ def uninstall() -> None:
 
 
 def _installation(words: Sequence[str]) -> autostart.Installation:
-    command = [str(autostart.without_console(Path(sys.executable))), "-m", "clusterofone", *words]
+    interpreter, *options = RUN_MODULE
+    command = [str(autostart.without_console(Path(interpreter))), *options, "clusterofone", *words]
     if sys.platform == "win32":
         made = autostart.scheduled_task(command, _account(), surroundings.places().config)
     elif sys.platform == "darwin":

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from cluster.dataserver.calibration_outputs import Placed, Placing
 from cluster.dataserver.calibration_records import Record, Records
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import Conflict, NotFound, TooManyRequests, Unavailable
+from cluster.interpreter import RUN_MODULE
 from cluster.protocol import CalibrationFinding, CalibrationOrder, CalibrationRun
 from cluster.results.publish import unfinished
 from cluster.supervisor import process_options
@@ -36,7 +36,7 @@ _MOST_ANSWER_BYTES: Final = 8 << 20
 _MOST_PICTURE_BYTES: Final = 32 << 20
 _MOST_LOG_BYTES: Final = 16 << 10
 _INTERRUPTED: Final = "interrupted: the data server was stopped before it was done; ask for it again"
-_PROGRAM: Final = (sys.executable, "-m", "cluster.calibrating")
+_PROGRAM: Final = (*RUN_MODULE, "cluster.calibrating")
 
 
 @dataclass

@@ -44,7 +44,7 @@ def _fault(path: str, segments: Sequence[str]) -> str | None:
     if _FORBIDDEN.search(path):
         return "it holds a character that paths here cannot hold; parts are separated by '/'"
     if _DRIVE.match(path) or not segments[0]:
-        return "it is absolute; it must be relative to a root"
+        return "it is absolute, and not under a root that is served; it must be relative to one"
     faults = (_segment_fault(segment) for segment in segments)
     return next((fault for fault in faults if fault), None)
 

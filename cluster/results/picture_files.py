@@ -76,6 +76,12 @@ class Look:
     colour_range: tuple[float, float] | None = None
     tones: Tones = Tones()
 
+    def __post_init__(self) -> None:
+        if self.colour_range is not None and self.colour_by is None:
+            raise Invalid(
+                "a range of colours says nothing without colour_by (frame or z)", field="colour_range"
+            )
+
 
 def render_file(
     source: Path,
@@ -105,7 +111,7 @@ def render_file(
     if look.colour_by is not None and save is save_tiff:
         raise Invalid(f"{out}: a TIFF holds counts to measure in; colours go into a .png", field="out")
     with Reader(source) as reader:
-        field = look.region or field_of(reader.metadata(), reader.blocks())
+        field = field_of(reader.metadata(), reader.blocks()).part(look.region)
         tint = look.colour_by and tint_of(look.colour_by, reader.blocks(), look.colour_range)
         rows = corrected(reader, correct, advance)
         picture = render(rows, field, pixel_nm=look.pixel_nm, mode=look.mode, tint=tint)

@@ -64,6 +64,18 @@ class Field:
             )
         return cls(x0, y0, x1, y1)
 
+    def part(self, region: Field | None) -> Field:
+        """Return a part of this field, which may reach beyond it, or all of it; raises `Invalid` if the two have nothing in common."""
+        if region is None:
+            return self
+        apart_x = region.x1_nm <= self.x0_nm or region.x0_nm >= self.x1_nm
+        if apart_x or region.y1_nm <= self.y0_nm or region.y0_nm >= self.y1_nm:
+            raise Invalid(
+                f"region: nothing lies there; the field is {self.x0_nm:g},{self.y0_nm:g},{self.x1_nm:g},{self.y1_nm:g} nm",
+                field="region",
+            )
+        return region
+
     def shape(self, pixel_nm: float) -> tuple[int, int]:
         """Return height and width of the picture of it."""
         return tuple(

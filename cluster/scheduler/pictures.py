@@ -57,7 +57,7 @@ def png_of(sheet: Sheet, results: Results, look: Look) -> bytes:
     field = Field.of_frame(sheet.facts.height, sheet.facts.width, pixel_x_nm, pixel_y_nm)
     tint = look.colour_by and tint_of(look.colour_by, results.row_blocks(sheet), look.colour_range)
     rows = results.row_blocks(sheet)
-    picture = render(rows, look.region or field, pixel_nm=look.pixel_nm, mode=look.mode, tint=tint)
+    picture = render(rows, field.part(look.region), pixel_nm=look.pixel_nm, mode=look.mode, tint=tint)
     return png(picture, look.tones)
 
 

@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,12 @@ from cluster.dataserver.parsing.limits import Limits
 from cluster.dataserver.parsing.shared import Shared
 from cluster.dataserver.parsing.wire import Message
 from cluster.errors import Unavailable
+from cluster.interpreter import RUN_MODULE
 from cluster.supervisor import process_options
 
 logger = logging.getLogger(__name__)
 
-PROGRAM: Final = (sys.executable, "-m", "cluster.dataserver.parsing")
+PROGRAM: Final = (*RUN_MODULE, "cluster.dataserver.parsing")
 LANES: Final = 16  # as many as the data server has threads that read
 LANE_BYTES: Final = 4 << 20
 _CLOSING_S: Final = 2.0

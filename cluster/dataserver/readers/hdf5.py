@@ -52,6 +52,8 @@ def open_hdf5(path: Path, *, written: bool = False) -> SeriesReader:
     if candidates:
         names = ", ".join(f"{file.name}{PART}{key.replace('/', PART)}" for key in candidates[:5])
         raise Invalid(f"{file.name} holds {len(candidates)} arrays of frames; ask for one of them: {names}")
+    if "FitResults" in keys:
+        raise Invalid(f"{file.name} is a result, not a series: clusterofone render and export are for those")
     raise Invalid(
         f"{file.name} holds no ImageData, no PZFImageData and no other array of frames (frame, y, x)"
     )

@@ -212,7 +212,7 @@ H5S: list[tuple[Callable[[h5py.File], None], str]] = [
     (_four_dimensions, "frame, x, y"),
     (_no_frames, "no frames"),
     (_pzf, "PZF"),
-    (_localisations, "no ImageData"),
+    (_localisations, "is a result, not a series"),
     (_colours, "colours"),
     (_text_pixels, "S3"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.auto import Memory, Watcher
+from cluster.auto import Memory, Watcher, _key
 from cluster.errors import Invalid, NotFound, Unavailable
 from cluster.protocol import JobRequest, SeriesEntry, SeriesFacts, SeriesListing
 
@@ -152,6 +152,24 @@ def test_not_even_a_lost_memory_does_because_the_key_is_the_same(desk: Desk) -> 
     keys = {key for _, _, key in desk.cluster.jobs}
     assert len(keys) == 1
     assert None not in keys
+
+
+def test_the_key_says_how_the_series_is_analysed_and_not_how_its_end_is_noticed() -> None:
+    def key(**analysis: Any) -> str:
+        return _key("a.tif", "print", JobRequest(series="a.tif", analysis=analysis))
+
+    assert key(threshold=1.0) == key(threshold=1.0, rest_s=5.0)
+    assert (
+        len(
+            {
+                key(),
+                key(threshold=1.0),
+                key(threshold=2.0),
+                _key("a.tif", "other", JobRequest(series="a.tif")),
+            }
+        )
+        == 4
+    )
 
 
 def test_a_file_that_was_replaced_is_another_series(desk: Desk) -> None:

@@ -43,7 +43,7 @@ def test_a_profile_is_begun_from_a_series_and_is_then_for_it(home: Path) -> None
     begun = run("profiles", home / "cells.tif", "--new", "left", "--json")
     file = Path(json.loads(begun.stdout.splitlines()[-1])["file"])
     file.write_text(
-        file.read_text(encoding="utf-8").replace('# "Camera.ReadNoise"', '"Camera.ReadNoise"'),
+        file.read_text(encoding="utf-8").replace('# "Camera.ReadNoise" = …', '"Camera.ReadNoise" = 1.6'),
         encoding="utf-8",
     )
 

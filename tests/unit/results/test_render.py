@@ -262,3 +262,16 @@ def test_white_and_gamma_say_how_bright_a_pixel_is() -> None:
 def test_a_tiff_takes_no_colours(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="counts to measure in"):
         render_file(tmp_path / "s.h5r", tmp_path / "s.tif", look=Look(colour_by="frame"))
+
+
+def test_a_region_where_nothing_lies_is_refused_with_the_field_that_there_is() -> None:
+    assert FIELD.part(Field.parse("-500,-500,100,100")) == Field(-500, -500, 100, 100)
+    assert FIELD.part(None) == FIELD
+    for nowhere in ("900000,0,950000,100", "0,900000,100,950000", "-900,0,-800,100"):
+        with pytest.raises(Invalid, match="the field is -50,-50,6350,4750 nm"):
+            FIELD.part(Field.parse(nowhere))
+
+
+def test_a_range_of_colours_needs_something_to_colour_by() -> None:
+    with pytest.raises(Invalid, match="without colour_by"):
+        Look(colour_range=(0, 5))

@@ -95,7 +95,7 @@ class FrameFiles:
             return None
         if pixels.shape != (self._shape.height, self._shape.width):
             raise Invalid(
-                f"frame {frame} ({path.name}) is {pixels.shape[0]} × {pixels.shape[1]} px, "
+                f"frame {frame} ({path.name}) is {' × '.join(map(str, pixels.shape))} px, "
                 f"the series {self._shape.height} × {self._shape.width} px: a series has frames of one kind",
                 frame=frame,
             )

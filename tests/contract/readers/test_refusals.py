@@ -435,3 +435,14 @@ def _refusal(path: Path) -> str | None:
     except Invalid as refusal:
         return refusal.detail
     return None
+
+
+def test_a_frame_file_that_holds_no_image_is_refused_by_name(tmp_path: Path) -> None:
+    for number in range(2):
+        tifffile.imwrite(tmp_path / f"img_{number}.tif", STACK[number])
+    reader = open_series(tmp_path)
+    reader._decode = lambda _: np.zeros(5, np.uint16)  # type: ignore[attr-defined]
+
+    with pytest.raises(Invalid, match=r"img_1.tif\) is 5 px"):
+        reader.read(1, 2)
+    reader.close()

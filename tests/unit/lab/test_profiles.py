@@ -191,9 +191,11 @@ def test_what_the_template_leaves_to_be_filled_in_is_right_once_it_is_no_comment
     lines = template("left", {"Camera.IntegrationTime": 0.05}).splitlines()
     text = "\n".join(line.removeprefix("# ") for line in lines[2:] if "paths from" not in line)
 
-    filled = profile(text)
+    filled = profile(text.replace("= …", "= 1.5"))
 
     assert filled.fault is None
     assert filled.map_file("dark_map", 0.05) == "left/dark_50ms.tif"
     assert filled.map_file("variance_map", 0.02) is None
-    assert filled.values["Camera.ReadNoise"] == 1.6
+    assert filled.values["Camera.ReadNoise"] == 1.5
+    with pytest.raises(tomllib.TOMLDecodeError):  # no number that nobody measured is used by mistake
+        tomllib.loads(text)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
+from cluster.errors import ClusterError
+
 T = TypeVar("T")
 
 
@@ -136,6 +138,8 @@ def _of_its_process(
 def _no_news(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A crash is told to nobody; anything else that nobody caught is a fault of the program."""
     error = context.get("exception")
+    if isinstance(error, ClusterError) and "never retrieved" in str(context.get("message")):
+        return  # an answer whose asker was killed meanwhile; when it is noticed is up to the garbage collector
     if error is not None and not isinstance(error, Crashed | asyncio.CancelledError):
         uncaught.append(error)
 

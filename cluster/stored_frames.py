@@ -61,14 +61,7 @@ def encode_stored(stored: StoredRange) -> list[bytes | memoryview]:
 def decode(body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES) -> FrameRange:
     """Read a range of frames, whether it came as it is stored or not; a block that was damaged on the disk is missing.
 
-    Raises
-    ------
-    Invalid
-        If the body is not one of ours.
-    TooLarge
-        If it would need more than `limit_bytes` unpacked.
-    ChecksumMismatch
-        If the bytes changed on the way.
+    Raises as `decode_frames` does.
     """
     if bytes(memoryview(body)[:4]) != _MAGIC:
         return decode_frames(body, limit_bytes=limit_bytes)

@@ -122,17 +122,23 @@ class GrowingReaders:
             If frames that are there cannot be read just now.
         """
         with self._using(file) as held:
+            failed: Unavailable | None = None
             for look in self._looks(file, held):
-                if look.fingerprint != pinned:
-                    continue
+                failed = None
                 shape = look.reader.shape
-                if stop > shape.frames:
+                if look.fingerprint != pinned or stop > shape.frames:
                     continue
-                frames, missing = look.reader.read(start, stop)
-                if _digest_of(look.reader, 0) != look.beginning:
+                try:
+                    frames, missing = look.reader.read(start, stop)
+                    is_same = _digest_of(look.reader, 0) == look.beginning
+                except Unavailable as error:  # whoever parsed it is gone, and it has grown since
+                    failed = error
                     continue
-                self._check_final(file, look, missing)
-                return frames, missing, shape
+                if is_same:
+                    self._check_final(file, look, missing)
+                    return frames, missing, shape
+            if failed is not None:
+                raise failed
             assert held.look is not None
             if held.look.fingerprint != pinned:
                 raise Conflict(f"the file changed: {file.name} is not the series that this was asked of")

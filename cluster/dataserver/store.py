@@ -63,7 +63,7 @@ class SeriesStore:
         self._readers = OpenReaders(
             open_series if parsers is None else parsers.open, now=now, limit=open_limit
         )
-        self._growing = GrowingReaders(open_written, now=now)
+        self._growing = GrowingReaders(open_written if parsers is None else parsers.open_written, now=now)
 
     def listing(self, under: str) -> SeriesListing:
         """Return the folders and series in a folder; of two roots that have the same name, the first's.

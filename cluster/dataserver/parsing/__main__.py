@@ -24,8 +24,8 @@ import psutil
 from cluster.dataserver.parsing import wire
 from cluster.dataserver.parsing.shared import attach
 from cluster.dataserver.parsing.wire import Message
-from cluster.dataserver.readers.interface import SeriesReader
-from cluster.dataserver.readers.registry import file_on_disk, open_series
+from cluster.dataserver.readers.interface import GoesOn, Grows, SeriesReader
+from cluster.dataserver.readers.registry import file_on_disk, open_series, open_written
 from cluster.dataserver.sidecars import read_sidecars
 from cluster.errors import ClusterError, Invalid
 
@@ -101,7 +101,14 @@ class _Parser:
     def answer(self, message: Message, lane: _Lane) -> Message:
         match message["do"]:
             case "open":
-                return self._opened(message["series"], Path(message["path"]))
+                opener = open_written if message["written"] else open_series
+                return self._opened(message, opener(Path(message["path"])))
+            case "renew":
+                return self._opened(message, self._renewed(message))
+            case "progress":
+                reader = self._reader(message["series"])
+                assert isinstance(reader, Grows)
+                return {"progress": wire.progress(reader.progress(message["since"]))}
             case "read":
                 return self._read(message, lane)
             case "events":
@@ -117,16 +124,19 @@ class _Parser:
         with self._books:
             return self._open[number]
 
-    def _opened(self, number: int, path: Path) -> Message:
-        reader = open_series(path)
+    def _opened(self, message: Message, reader: SeriesReader) -> Message:
         try:
-            told = wire.opened(reader)
+            told = wire.opened(reader, written=message["written"])
         except BaseException:
             reader.close()
             raise
         with self._books:
-            self._open[number] = reader
+            self._open[message["series"]] = reader
         return told
+
+    def _renewed(self, message: Message) -> SeriesReader:
+        known = self._reader(message["known"])
+        return known.renewed() if isinstance(known, GoesOn) else open_written(Path(message["path"]))
 
     def _close(self, number: int) -> None:
         with self._books:

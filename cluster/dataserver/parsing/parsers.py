@@ -19,7 +19,7 @@ from cluster.dataserver.parsing.limits import Limits
 from cluster.dataserver.parsing.process import PROGRAM, Ended, ParserProcess
 from cluster.dataserver.parsing.refused import Refused
 from cluster.dataserver.readers.interface import SeriesReader
-from cluster.dataserver.readers.registry import file_on_disk, is_own, open_series
+from cluster.dataserver.readers.registry import file_on_disk, is_own, open_series, open_written
 from cluster.dataserver.sidecars import sidecar_paths
 from cluster.errors import Unavailable
 from cluster.protocol import MetadataValue
@@ -65,13 +65,23 @@ class Parsers:
         NotFound, Invalid, Unavailable
             As `open_series` does; `Invalid` also if parsing it took more than it may, or ended the process.
         """
-        from cluster.dataserver.parsing.series import ParsedSeries
+        return self._opened(path, written=False)
+
+    def open_written(self, path: Path) -> SeriesReader:
+        """Open a series that another program may be writing, as `readers.registry.open_written` does; raises as `open` does."""
+        return self._opened(path, written=True)
+
+    def number(self) -> int:
+        """Return a number that no series has yet."""
+        with self._books:
+            return next(self._numbers)
+
+    def _opened(self, path: Path, *, written: bool) -> SeriesReader:
+        from cluster.dataserver.parsing.series import open_parsed
 
         if is_own(path):
-            return open_series(path)
-        with self._books:
-            number = next(self._numbers)
-        return ParsedSeries.open(self, number, path)
+            return open_written(path) if written else open_series(path)
+        return open_parsed(self, path, written=written)
 
     def sidecars(self, path: Path) -> dict[str, MetadataValue]:
         """Return what lies beside a series, as `sidecars.read_sidecars` does; raises as `open` does."""

@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cluster.dataserver.parsing import wire
 from cluster.dataserver.parsing.process import ParserProcess
 from cluster.dataserver.parsing.wire import Opened
-from cluster.dataserver.readers.interface import Frames, Run, SeriesShape
+from cluster.dataserver.readers.interface import Frames, Progress, Run, SeriesReader, SeriesShape
 from cluster.errors import Unavailable
 from cluster.frame_runs import open_for_runs, read_runs
 from cluster.protocol import SeriesEvent
@@ -25,28 +25,20 @@ if TYPE_CHECKING:
 
 
 class ParsedSeries:
-    """An open series whose files another process understands."""
+    """An open series whose files another process understands, in which it is open by its number."""
 
-    def __init__(self, parsers: Parsers, number: int, path: Path, found: Opened) -> None:
+    written = False
+
+    def __init__(
+        self, parsers: Parsers, number: int, path: Path, found: Opened, process: ParserProcess
+    ) -> None:
         self._parsers = parsers
         self._number = number
         self._path = path
         self._found = found
-        self._open_in: list[ParserProcess] = []
+        self._open_in = [process]
         self._opening = threading.Lock()
         self._flat = _FlatFrames(found) if found.runs is not None and sys.byteorder == "little" else None
-
-    @classmethod
-    def open(cls, parsers: Parsers, number: int, path: Path) -> Self:
-        """Have a series opened; raises as `Parsers.open` does."""
-
-        def opening(process: ParserProcess) -> tuple[Opened, ParserProcess]:
-            return _opened(process, number, path, parsers.limits.opening_s(path)), process
-
-        found, process = parsers.run(path, opening)
-        series = cls(parsers, number, path, found)
-        series._open_in.append(process)
-        return series
 
     @property
     def shape(self) -> SeriesShape:
@@ -102,10 +94,34 @@ class ParsedSeries:
         with self._opening:
             if process in self._open_in:
                 return
-            again = _opened(process, self._number, self._path, self._parsers.limits.opening_s(self._path))
+            again = _opened(self._parsers, process, self._number, self._path, written=self.written)
             self._open_in = [one for one in self._open_in if not one.is_gone] + [process]
         if (again.shape, again.files) != (self._found.shape, self._found.files):
             raise Unavailable(f"{self._path.name} changed just now; ask again")
+
+
+class WrittenSeries(ParsedSeries):
+    """A series that another program may still be writing, as it was when it was opened."""
+
+    written = True
+
+    def progress(self, since: int) -> Progress:
+        """Return how far the series had come; frames before `since` are known to be whole."""
+        limit_s = self._parsers.limits.opening_s(self._path)
+        return wire.as_progress(self._ask({"do": "progress", "since": since}, limit_s)["progress"])
+
+    def renewed(self) -> SeriesReader:
+        """Return the series as it is now, by what its reader knows of it; raises as `Parsers.open_written` does."""
+        number = self._parsers.number()
+        question = {"do": "renew", "series": number, "known": self._number, "path": str(self._path)}
+        limit_s = self._parsers.limits.opening_s(self._path)
+
+        def renewing(process: ParserProcess) -> tuple[Opened, ParserProcess]:
+            self._ensure_open(process)
+            return wire.as_opened(process.ask({**question, "written": True}, limit_s=limit_s)), process
+
+        found, process = self._parsers.run(self._path, renewing)
+        return _as_found(self._parsers, number, self._path, found, process)
 
 
 class _FlatFrames:
@@ -150,6 +166,24 @@ class _FlatFrames:
             os.close(handle)
 
 
-def _opened(process: ParserProcess, number: int, path: Path, limit_s: float) -> Opened:
-    question = {"do": "open", "series": number, "path": str(path)}
-    return wire.as_opened(process.ask(question, limit_s=limit_s))
+def open_parsed(parsers: Parsers, path: Path, *, written: bool) -> SeriesReader:
+    """Have a series opened; raises as `Parsers.open` does."""
+    number = parsers.number()
+
+    def opening(process: ParserProcess) -> tuple[Opened, ParserProcess]:
+        return _opened(parsers, process, number, path, written=written), process
+
+    found, process = parsers.run(path, opening)
+    return _as_found(parsers, number, path, found, process)
+
+
+def _as_found(
+    parsers: Parsers, number: int, path: Path, found: Opened, process: ParserProcess
+) -> SeriesReader:
+    kind = WrittenSeries if found.grows else ParsedSeries
+    return kind(parsers, number, path, found, process)
+
+
+def _opened(parsers: Parsers, process: ParserProcess, number: int, path: Path, *, written: bool) -> Opened:
+    question = {"do": "open", "series": number, "path": str(path), "written": written}
+    return wire.as_opened(process.ask(question, limit_s=parsers.limits.opening_s(path)))

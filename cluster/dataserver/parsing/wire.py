@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.dataserver.readers.interface import LiesInFiles, Run, SeriesReader, SeriesShape
+from cluster.dataserver.readers.interface import Grows, LiesInFiles, Progress, Run, SeriesReader, SeriesShape
 from cluster.errors import ClusterError, Invalid, from_problem
 from cluster.protocol import MetadataValue, SeriesEvent
 
@@ -20,11 +20,15 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Opened:
-    """What a parser found out about a series; `runs` where its frames lie in `files` as they are served."""
+    """What a parser found out about a series; `runs` where its frames lie in `files` as they are served.
+
+    `grows`: it may still be written, and its reader can tell how far it has come.
+    """
 
     shape: SeriesShape
     files: tuple[Path, ...]
     runs: tuple[Run, ...] | None
+    grows: bool = False
 
 
 def line(told: Mapping[str, Any]) -> bytes:
@@ -40,10 +44,10 @@ def message(said: bytes) -> Message:
     return found
 
 
-def opened(reader: SeriesReader) -> Message:
-    """Return what the server has to know of an open series."""
+def opened(reader: SeriesReader, *, written: bool = False) -> Message:
+    """Return what the server has to know of an open series. The frames of one that is `written` may change their place."""
     shape = reader.shape
-    placed = isinstance(reader, LiesInFiles) and shape.complete
+    placed = isinstance(reader, LiesInFiles) and shape.complete and not written
     runs = reader.runs() if placed and isinstance(reader, LiesInFiles) else None
     return {
         "shape": {
@@ -61,6 +65,7 @@ def opened(reader: SeriesReader) -> Message:
         },
         "files": [str(file) for file in reader.files],
         "runs": None if runs is None else [{key: int(n) for key, n in asdict(run).items()} for run in runs],
+        "grows": written and isinstance(reader, Grows),
     }
 
 
@@ -80,7 +85,24 @@ def as_opened(told: Message) -> Opened:
         shape,
         tuple(Path(file) for file in told["files"]),
         None if runs is None else tuple(Run(**run) for run in runs),
+        told["grows"],
     )
+
+
+def progress(found: Progress) -> Message:
+    """Return how far a series has come as plain values."""
+    return {
+        "whole": int(found.whole),
+        "promised": None if found.promised is None else int(found.promised),
+        "torn": bool(found.torn),
+        "marked": bool(found.marked),
+        "ended": bool(found.ended),
+    }
+
+
+def as_progress(told: Message) -> Progress:
+    """Return what `progress` told."""
+    return Progress(**told)
 
 
 def metadata(values: Mapping[str, MetadataValue]) -> Message:

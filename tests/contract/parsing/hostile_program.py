@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.dataserver.parsing.__main__ import main
 from cluster.dataserver.readers import registry
-from cluster.dataserver.readers.interface import SeriesShape
+from cluster.dataserver.readers.interface import Progress, SeriesShape
 from cluster.protocol import SeriesEvent
 
 
@@ -81,7 +81,8 @@ class Hostile:
         self._path = path
         self._note("open")
         does, _, when = path.read_text("utf-8").strip().partition(" ")
-        self._does, self._at = DOES.get(does), -1 if when == "open" else int(when or 99)
+        self._does = DOES.get(does)
+        self._at = (-1 if when == "open" else int(when or 99)) if self._does is not None else 99
         self.files = (path,)
         self.shape = SeriesShape("hostile", 200, 300, np.dtype("u2"), 10, events=1)
         if self._at < 0 and self._does is not None:
@@ -98,6 +99,9 @@ class Hostile:
         frames = np.zeros((stop - start, 200, 300), np.uint16)
         frames[:] = np.arange(start, stop, dtype=np.uint16)[:, None, None]
         return frames, ()
+
+    def progress(self, since: int) -> Progress:
+        return Progress(10)
 
     def events(self) -> list[SeriesEvent]:
         return [SeriesEvent(name="StartAq", description="ü", time=1.5)]

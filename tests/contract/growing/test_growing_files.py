@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import tables
 import tifffile
 
 from cluster.dataserver.growing import GrowingReaders, Look
+from cluster.dataserver.parsing.parsers import Parsers
+from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.dataserver.readers.registry import open_written
 from cluster.dataserver.store import SeriesStore
@@ -22,6 +24,7 @@ from cluster.errors import Conflict, Invalid, NotFound, Unavailable
 from cluster.fingerprint import GROWS
 
 Array = np.ndarray[Any, Any]
+Opener = Callable[[Path], SeriesReader]
 FRAMES = 6
 STACK = np.random.default_rng(5).integers(90, 4000, (FRAMES, 6, 9), dtype=np.uint16)
 
@@ -29,9 +32,9 @@ STACK = np.random.default_rng(5).integers(90, 4000, (FRAMES, 6, 9), dtype=np.uin
 class Desk:
     """A store of growing series with a clock of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, opener: Opener = open_written) -> None:
         self.now = 100.0
-        self.readers = GrowingReaders(open_written, now=lambda: self.now)
+        self.readers = GrowingReaders(opener, now=lambda: self.now)
 
     def look(self, path: Path) -> Look:
         """Look anew, whenever the last look was."""
@@ -56,9 +59,17 @@ class Desk:
         return self.look(path).complete
 
 
-@pytest.fixture
-def desk() -> Iterator[Desk]:
-    desk = Desk()
+@pytest.fixture(scope="module")
+def parsers() -> Iterator[Parsers]:
+    parsers = Parsers()
+    yield parsers
+    parsers.close()
+
+
+@pytest.fixture(params=["parsed here", "parsed apart"])
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    apart = request.param == "parsed apart"
+    desk = Desk(request.getfixturevalue("parsers").open_written if apart else open_written)
     yield desk
     desk.readers.close()
 

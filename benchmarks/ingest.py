@@ -190,7 +190,9 @@ class _Server:
 
     def __enter__(self) -> Self:
         role = (
-            ["start"] if self._follow else ["dataserver", "--scheduler", "http://127.0.0.1:9", "--insecure"]
+            ["--no-browser", "--no-page"]
+            if self._follow
+            else ["dataserver", "--scheduler", "http://127.0.0.1:9", "--insecure"]
         )
         self._port = 15_940
         if not self._follow:
@@ -225,14 +227,10 @@ class _Server:
         link.request("GET", "/healthz")
         return link
 
-    def follow(self, path: str) -> str | None:
-        """Submit a job that follows; None where the scheduler does not know how."""
+    def follow(self, path: str) -> str:
+        """Submit a job that follows a series; its first frames must have come."""
         assert self._client is not None
-        try:
-            return self._client.submit(path, follow=True, analysis={"roi_half_size": 3}).id
-        except ClusterError as error:
-            print(f"no job follows: {error}", file=sys.stderr)
-            return None
+        return self._client.submit(path, follow=True, analysis={"roi_half_size": 3}).id
 
     def outcome(self, job_id: str) -> dict[str, Any]:
         assert self._client is not None

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
+from cluster.pinning import pinned_address
 from cluster.protocol import DataServerInfo
+
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 -- compared, not bound
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One address of one data server; `near` means that bytes do not cross a network."""
+    """One address of one data server, as `pinning` says; `near` means that bytes do not cross a network."""
 
     server: str
     url: str
@@ -45,13 +49,19 @@ def candidates(servers: Sequence[DataServerInfo], place: Place) -> list[Candidat
         hosts += [host for host in server.addresses if here or not is_loopback(host)]
         for host in dict.fromkeys(hosts):
             near = is_loopback(host) or server.machine == place.machine
-            found.append(Candidate(server.id, _url(server, host), near))
+            found.append(Candidate(server.id, address_of(server, host), near))
     return found
 
 
-def _url(server: DataServerInfo, host: str) -> str:
-    scheme = "https" if server.tls else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"
+def address_of(server: DataServerInfo, host: str) -> str:
+    """Return the address of a data server at one of its hosts, with the certificate that it says it has."""
+    return pinned_address(server_url(host, server.port, tls=server.tls), server.certificate)
+
+
+def server_url(host: str, port: int, *, tls: bool) -> str:
+    """Return the URL of a server that listens at a host or address; of one that listens everywhere, here."""
+    shown = _EVERYWHERE.get(host, f"[{host}]" if ":" in host else host)
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
 def is_loopback(host: str) -> bool:

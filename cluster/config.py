@@ -109,6 +109,7 @@ class SchedulerSettings(Settings):
     lan: bool = False
     join: JoinPolicy = "approve"
     insecure: bool = False
+    tls: bool = False
     lease_s: float = Field(default=30.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     task_frames: int | None = Field(default=None, ge=1)

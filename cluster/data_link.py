@@ -25,9 +25,8 @@ def data_link(scheduler: BlockingLink, *, transport: httpx.BaseTransport | None 
     identity = scheduler.request("GET", _IDENTITY).message(Identity)
     place = Place("", identity.cluster_id, identity.machine, scheduler.url)
     for candidate in candidates(identity.dataservers, place):
-        link = BlockingLink(candidate.url, None, transport=transport, timeout_s=10.0)
+        link = BlockingLink(candidate.url, scheduler.token, transport=transport, timeout_s=10.0)
         if _is_of_cluster(link, identity.cluster_id):
-            link.token = scheduler.token
             return link
         link.close()
     raise Unavailable("no data server of this cluster can be reached from here")
@@ -35,7 +34,7 @@ def data_link(scheduler: BlockingLink, *, transport: httpx.BaseTransport | None 
 
 def _is_of_cluster(link: BlockingLink, cluster_id: str) -> bool:
     try:
-        identity = link.request("GET", _IDENTITY).message(Identity)
+        identity = link.request("GET", _IDENTITY, anonymous=True).message(Identity)
     except ClusterError:
         return False
     return identity.role == "dataserver" and identity.cluster_id == cluster_id

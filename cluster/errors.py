@@ -13,6 +13,7 @@ ClusterError
 │   ├── Gone               410  the job has ended, its leases with it
 │   ├── TooLarge           413
 │   ├── Misdirected        421  a Host header that is not ours (DNS rebinding)
+│   ├── Untrusted          421  who answers does not show the certificate of whom we mean
 │   └── ChecksumMismatch   422  the bytes that arrived are not the bytes that were sent
 ├── TransientError         503  try again, with back-off
 │   ├── Unavailable        503  nobody there, or not ready
@@ -130,6 +131,13 @@ class Misdirected(CallerError):
     """A request for a host name that is not ours."""
 
     code = "misdirected"
+    status = 421
+
+
+class Untrusted(CallerError):
+    """Who answers does not show the certificate that the token names, or would hear the token in the clear."""
+
+    code = "untrusted"
     status = 421
 
 

@@ -37,6 +37,7 @@ class Plan:
     lan: bool = False
     join: JoinPolicy = "approve"
     insecure: bool = False
+    tls: bool = False
     task_frames: int | None = None
     results_root: Path | None = None
     lab: LabFolders | None = None  # None: as the roles find it configured
@@ -88,7 +89,7 @@ class LocalCluster:
     @property
     def token(self) -> str:
         """Return the owner's token of this cluster."""
-        return trust.token(trust.load_or_create_secret(self.plan.places.secret(self.plan.name)), "owner")
+        return trust.own_token(self.plan.places.cluster(self.plan.name), "owner")
 
     def wait(self, timeout_s: float) -> str | None:
         """Wait a while; return why a role died, if one did."""
@@ -155,8 +156,9 @@ class LocalCluster:
     def _role(self, name: str, arguments: list[str], *, token: TrustRole | None = None) -> Role:
         environment = {}
         if token is not None:
-            secret = trust.load_or_create_secret(self.plan.places.secret(self.plan.name))
-            environment["CLUSTEROFONE_TOKEN"] = trust.token(secret, token)
+            environment["CLUSTEROFONE_TOKEN"] = trust.own_token(
+                self.plan.places.cluster(self.plan.name), token
+            )
         return Role(name, arguments, environment, self.plan.log(name))
 
     def _shared_arguments(self) -> list[str]:
@@ -180,7 +182,7 @@ class LocalCluster:
             ("--results-root", self.plan.results_root),
             ("--presets", presets),
         )
-        return arguments + _given(*options)
+        return arguments + _given(*options) + ["--tls"] * self.plan.tls
 
     def _worker_arguments(self) -> list[str]:
         arguments = ["worker", "--one", "--scheduler", self.url]

@@ -236,9 +236,9 @@ class Locator:
 
     def _token_for(self, url: str, identity: Identity) -> str | None:
         for runtime in self._runtimes(None):
-            secret = self._places.secret(runtime.name)
-            if runtime.cluster_id == identity.cluster_id and self._is_here(url) and secret.exists():
-                return trust.token(trust.load_or_create_secret(secret), self._role)
+            is_there = self._places.secret(runtime.name).exists()
+            if runtime.cluster_id == identity.cluster_id and self._is_here(url) and is_there:
+                return trust.own_token(self._places.cluster(runtime.name), self._role)
         known = self._known.all().get(identity.cluster_id)
         return known.token if known else None
 

@@ -34,7 +34,7 @@ class Message(BaseModel):
 
 
 class DataServerInfo(Message):
-    """Where a data server can be reached; a client tries the addresses in order."""
+    """Where a data server can be reached; a client tries the addresses in order. `certificate`: the fingerprint of what it shows."""
 
     id: Text
     machine: Text
@@ -42,6 +42,7 @@ class DataServerInfo(Message):
     port: int = Field(ge=1, le=65535)
     addresses: list[Text] = Field(max_length=32)
     tls: bool = False
+    certificate: Text | None = None
 
 
 class Identity(Message):

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cluster.certificates import Certificate
 from cluster.errors import Conflict
 from cluster.protocol import DEFAULT_PORTS
 
@@ -107,9 +108,15 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that says when it is ready, and leaves signals to the entry point."""
+    """A uvicorn server that says when it is ready, and leaves signals to the entry point; with a certificate it speaks TLS."""
 
-    def __init__(self, app: FastAPI, *, on_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=Connection,  # on h11: the same parser, and its limit below, whatever else is installed
@@ -120,6 +127,9 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=64 << 10,
             server_header=False,
+            ssl_certfile=None if certificate is None else certificate.file,
+            ssl_keyfile=None if certificate is None else certificate.key_file,
+            ssl_ciphers="DEFAULT",
         )
         super().__init__(config)
         self._on_ready = on_ready

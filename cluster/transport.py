@@ -24,6 +24,7 @@ from cluster.errors import (
     Unavailable,
     from_problem,
 )
+from cluster.pinning import bare, explained, split_address, verification
 from cluster.protocol import DEFAULT_PORTS, Message
 
 MAX_REPLY_BYTES: Final = 64 << 20
@@ -93,7 +94,12 @@ def translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Unavailable(f"{url} did not answer in time") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
+        if (untrusted := explained(error, url)) is not None:
+            raise untrusted from error
+        said = (str(error) or type(error).__name__).rstrip(".")
+        if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http:"):
+            said += " (does the cluster encrypt? Then its address begins with https://)"
+        raise Unavailable(f"{url} cannot be reached: {said}") from error
     except httpx.InvalidURL as error:
         raise Invalid(f"{url} is not an address: {error}", field="url") from error
 
@@ -150,10 +156,16 @@ def request_arguments(body: Message | bytes | None, headers: Mapping[str, str]) 
     return {"headers": {"content-type": "application/json", **headers}, "content": content}
 
 
-def client_arguments(url: str, timeout_s: float) -> dict[str, Any]:
+def authorised(token: str | None) -> dict[str, str]:
+    """Return the header that carries a token."""
+    return {"authorization": f"Bearer {bare(token)}"} if token else {}
+
+
+def client_arguments(url: str, pin: str | None, token: str | None, timeout_s: float) -> dict[str, Any]:
     """Return what every httpx client of ours is made with."""
     return {
         "base_url": url,
+        "verify": verification(url, pin, token),
         "headers": {"accept-encoding": "identity"},
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
         "follow_redirects": False,
@@ -162,20 +174,22 @@ def client_arguments(url: str, timeout_s: float) -> dict[str, Any]:
 
 
 class Link:
-    """One server, spoken to asynchronously. Nothing here tries twice; see `persist`."""
+    """One server, spoken to asynchronously; `pinning` says what an address is. Nothing here tries twice; see `persist`."""
 
     def __init__(
         self,
-        url: str,
+        address: str,
         token: str | None = None,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self.url = url
+        self.url, pin = split_address(address)
         self.token = token
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(transport=transport, **client_arguments(url, timeout_s))
+        self._client = httpx.AsyncClient(
+            transport=transport, **client_arguments(self.url, pin, token, timeout_s)
+        )
 
     async def get(self, path: str, kind: type[M], **options: Any) -> M:
         """Return the message at a path; `options` are those of `request`."""
@@ -208,8 +222,9 @@ class Link:
         ClusterError
             What the server's problem body says.
         """
-        authorised = {"authorization": f"Bearer {self.token}"} if self.token and not anonymous else {}
-        arguments = request_arguments(body, {**authorised, **(headers or {})})
+        arguments = request_arguments(
+            body, authorised(None if anonymous else self.token) | dict(headers or {})
+        )
         wait = httpx.Timeout(timeout_s or self._timeout_s, connect=5.0)
         url = f"{self.url}{path}"
         with translated(url):
@@ -232,16 +247,16 @@ class BlockingLink:
 
     def __init__(
         self,
-        url: str,
+        address: str,
         token: str | None = None,
         *,
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self.url = url
+        self.url, pin = split_address(address)
         self.token = token
         self._timeout_s = timeout_s
-        self._client = httpx.Client(transport=transport, **client_arguments(url, timeout_s))
+        self._client = httpx.Client(transport=transport, **client_arguments(self.url, pin, token, timeout_s))
 
     def request(
         self,
@@ -267,10 +282,12 @@ class BlockingLink:
         params: Mapping[str, str | int | float] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        anonymous: bool = False,
     ) -> Iterator[httpx.Response]:
-        """Make one request and give its response to be read piece by piece."""
-        authorised = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        arguments = request_arguments(body, {**authorised, **(headers or {})})
+        """Make one request and give its response to be read piece by piece; an anonymous one carries no token."""
+        arguments = request_arguments(
+            body, authorised(None if anonymous else self.token) | dict(headers or {})
+        )
         wait = httpx.Timeout(timeout_s or self._timeout_s, connect=5.0)
         url = f"{self.url}{path}"
         with (
@@ -309,9 +326,9 @@ async def _bounded(response: httpx.Response, url: str, limit_bytes: int) -> byte
 
 
 @asynccontextmanager
-async def linked(url: str, token: str | None = None, *, timeout_s: float = 30.0) -> AsyncIterator[Link]:
+async def linked(address: str, token: str | None = None, *, timeout_s: float = 30.0) -> AsyncIterator[Link]:
     """Give a link for the length of a block."""
-    link = Link(url, token, timeout_s=timeout_s)
+    link = Link(address, token, timeout_s=timeout_s)
     try:
         yield link
     finally:

@@ -2,6 +2,7 @@
 
 A token is `c1.<role>.<base64url of HMAC-SHA256(secret, role)>`, so the scheduler needs no table of tokens. A data
 server on another machine never sees the secret: it is given `verifiers`, the SHA-256 of each token, when it registers.
+Where the cluster has a certificate, the tokens that it gives out name it (`pinning`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from typing import Final, get_args
 from filelock import FileLock
 
 from cluster.errors import Unauthorised
+from cluster.pinning import bare, with_pin
 from cluster.protocol import Role
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+SECRET_FILE: Final = "secret"  # noqa: S105 -- its name
+PIN_FILE: Final = "certificate.sha256"
+"""In a cluster's state folder: the fingerprint of the certificate that its scheduler shows, while it shows one."""
 _SECRET_BYTES: Final = 32
 
 
@@ -61,6 +66,13 @@ def token(secret: bytes, role: Role) -> str:
     return f"c1.{role}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
+def own_token(cluster: Path, role: Role) -> str:
+    """Return the token of a role for a cluster of this user, by its state folder; it names the certificate, if there is one."""
+    noted = cluster / PIN_FILE
+    pin = noted.read_text(encoding="ascii").strip() if noted.exists() else None
+    return with_pin(token(load_or_create_secret(cluster / SECRET_FILE), role), pin)
+
+
 def verifiers(secret: bytes) -> dict[Role, str]:
     """Return what recognises each role's token without being one."""
     return {role: _digest(token(secret, role)) for role in ROLES}
@@ -75,7 +87,7 @@ def role_of(presented: str, known: Mapping[Role, str]) -> Role:
         If nobody issued this token.
     """
     found: Role | None = None
-    digest = _digest(presented)
+    digest = _digest(bare(presented))
     for role, verifier in known.items():
         if hmac.compare_digest(digest, verifier):
             found = role

@@ -65,6 +65,10 @@ Calibration = Annotated[
         show_default="that of config.toml, else $PYMEDATADIR/CALIBRATION",
     ),
 ]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", help="Encrypt; the tokens of the cluster then name this machine's certificate."),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve everyone, without tokens.")]
 
 
@@ -83,6 +87,7 @@ def scheduler(
     lan: Lan = False,
     join: Annotated[Join, typer.Option(help="Who lets workers of other machines in.")] = Join.APPROVE,
     insecure: Insecure = False,
+    tls: Tls = False,
     task_frames: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="A fixed task size, for tests.")
     ] = None,
@@ -126,6 +131,7 @@ def scheduler(
         lan=lan,
         join=join.value,
         insecure=insecure,
+        tls=tls,
         lease_s=lease_s,
         task_frames=task_frames,
         host_names=tuple(host_name or ()),
@@ -269,7 +275,7 @@ def web(
     )
 
     async def body(stop: asyncio.Event, ready: Ready) -> None:
-        await run(settings, stop=stop, ready=lambda url: ready({"url": url}))
+        await run(settings, places=surroundings.places(), stop=stop, ready=lambda url: ready({"url": url}))
 
     run_role("web", body, os.environ)
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cluster import trust
+from cluster.addresses import server_url
 from cluster.client import Client
 from cluster.commands import console, surroundings
 from cluster.commands.program import _show_version
@@ -75,6 +76,13 @@ def start(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve everyone, without tokens. Not on a network you share.")
     ] = False,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            help="Encrypt what goes over the network; the tokens then name this machine's certificate.",
+        ),
+    ] = False,
     task_frames: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="A fixed task size, for tests.")
     ] = None,
@@ -107,6 +115,7 @@ def start(
         lan=lan,
         join=join.value,
         insecure=insecure,
+        tls=tls,
         task_frames=task_frames,
         polite=True,
         page=not no_page,
@@ -155,6 +164,10 @@ def _greet(cluster: LocalCluster, *, open_page: bool) -> None:
         console.say(
             "  INSECURE      no token is asked for: anyone who can reach these ports can use this cluster"
         )
+    if plan.tls:
+        console.say(
+            "  TLS           the certificate is this machine's own: browsers ask once whether you trust it"
+        )
     if plan.lan:
         _say_how_to_join(cluster)
     console.say("Ctrl-C stops it.")
@@ -164,17 +177,18 @@ def _greet(cluster: LocalCluster, *, open_page: bool) -> None:
 
 def _say_how_to_join(cluster: LocalCluster) -> None:
     addresses = surroundings.lan_addresses()
-    port = cluster.url.rsplit(":", 1)[1]
+    port = int(cluster.url.rsplit(":", 1)[1])
     console.say("  workers       on another machine of this network:  clusterofone worker")
     if cluster.plan.join == "token":
-        secret = trust.load_or_create_secret(cluster.plan.places.secret(cluster.plan.name))
+        token = trust.own_token(cluster.plan.places.cluster(cluster.plan.name), "worker")
         for address in addresses:
-            joined = f"clusterofone worker --scheduler http://{address}:{port} --token {trust.token(secret, 'worker')}"
-            console.say(f"                {joined}")
+            url = server_url(address, port, tls=cluster.plan.tls)
+            console.say(f"                clusterofone worker --scheduler {url} --token {token}")
     else:
         for address in addresses:
+            url = server_url(address, port, tls=cluster.plan.tls)
             console.say(
-                f"                or, where multicast is blocked:  clusterofone worker --scheduler http://{address}:{port}"
+                f"                or, where multicast is blocked:  clusterofone worker --scheduler {url}"
             )
     if cluster.plan.join == "approve":
         console.say(

@@ -16,6 +16,7 @@ from cluster import trust
 from cluster.commands import console
 from cluster.config import CALIBRATION_FOLDER, LabFolders, Places, Runtime, data_root, read_runtime
 from cluster.locate import read_config
+from cluster.pinning import only
 from cluster.protocol import Identity, Role
 
 _NAME: Final = re.compile(r"^[\w.@-]{1,48}$")
@@ -114,13 +115,13 @@ def own_token(name: str, role: str = "owner") -> str:
     known: Role | None = next((known for known in trust.ROLES if known == role), None)
     if known is None:
         console.refuse(f"there is no role {role!r}; there are {', '.join(trust.ROLES)}", console.USAGE)
-    return trust.token(trust.load_or_create_secret(places().secret(name)), known)
+    return trust.own_token(places().cluster(name), known)
 
 
 def identity_at(url: str) -> Identity | None:
     """Return which cluster answers at a URL, if one does."""
     try:
-        reply = httpx.get(f"{url}/api/v1/identity", timeout=2.0, trust_env=False)
+        reply = httpx.get(f"{url}/api/v1/identity", timeout=2.0, trust_env=False, verify=only(None))
         return Identity.model_validate(reply.json()) if reply.status_code == httpx.codes.OK else None
     except (httpx.HTTPError, ValueError):
         return None

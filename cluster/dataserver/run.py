@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from cluster.addresses import server_url
+from cluster.certificates import of_this_machine
 from cluster.config import DataServerSettings, Places
 from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
@@ -24,6 +26,7 @@ from cluster.discovery import own_addresses
 from cluster.errors import Invalid
 from cluster.http import Gate
 from cluster.machine import this_machine
+from cluster.pinning import pin_in
 from cluster.protocol import (
     PROTOCOL_VERSION,
     DataServerInfo,
@@ -60,6 +63,8 @@ class _DataServer:
         self.machine = this_machine(places.machine).id
         self.membership = membership or Membership()
         self.joined = asyncio.Event()
+        # a cluster whose tokens name a certificate encrypts everywhere
+        self.certificate = of_this_machine(places) if pin_in(settings.token) is not None else None
         self.parsers = Parsers()
         self.store = SeriesStore(
             settings.roots, shelves=settings.shelves, now=time.monotonic, parsers=self.parsers
@@ -106,6 +111,8 @@ class _DataServer:
             host=socket.gethostname(),
             port=port,
             addresses=list(self.settings.advertise) or advertised_addresses(host, lan=self.settings.lan),
+            tls=self.certificate is not None,
+            certificate=None if self.certificate is None else self.certificate.fingerprint,
         )
 
 
@@ -135,13 +142,12 @@ async def run(
     port = int(listener.getsockname()[1])
     serving = asyncio.Event()
     server = _DataServer(settings, places, port, membership)
-    web = Server(server.app, on_ready=serving.set)
+    web = Server(server.app, on_ready=serving.set, certificate=server.certificate)
+    url = server_url(settings.host, port, tls=server.certificate is not None)
     beside = [
         asyncio.create_task(_close_idle(server.store, stop)),
         asyncio.create_task(_register(server, port, serving, stop)),
-        asyncio.create_task(
-            _announce_ready(server, partial(ready, _url(settings.host, port)), serving, stop)
-        ),
+        asyncio.create_task(_announce_ready(server, partial(ready, url), serving, stop)),
     ]
     for task in beside:
         task.add_done_callback(partial(_stop_if_failed, stop))
@@ -225,8 +231,3 @@ def _own_names(*, lan: bool) -> frozenset[str]:
         return frozenset()
     name = socket.gethostname().lower()
     return frozenset({name, f"{name.partition('.')[0]}.local"})
-
-
-def _url(host: str, port: int) -> str:
-    shown = _LOOPBACK[0] if host in _EVERYWHERE else host
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 from pydantic import TypeAdapter
 
+from cluster.addresses import address_of
 from cluster.arrays import decode_frames
 from cluster.errors import ClusterError, Conflict, Invalid, NotFound, TransientError, Unavailable
 from cluster.protocol import (
@@ -256,16 +257,11 @@ class RemoteSeries:
         last: ClusterError = Unavailable(f"the data server at {server.host} gave no address")
         for address in server.addresses:
             try:
-                async with self._connect(_url(server, address), self._token) as link:
+                async with self._connect(address_of(server, address), self._token) as link:
                     return await fetch(link)
             except TransientError as error:
                 last = error
         raise last
-
-
-def _url(server: DataServerInfo, address: str) -> str:
-    host = f"[{address}]" if ":" in address else address
-    return f"{'https' if server.tls else 'http'}://{host}:{server.port}"
 
 
 def _worst(problems: list[ClusterError], series: str) -> ClusterError:

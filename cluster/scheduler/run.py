@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from cluster.addresses import server_url
+from cluster.certificates import Certificate, of_this_machine
 from cluster.config import Places, SchedulerSettings, write_private
 from cluster.errors import ClusterError
 from cluster.http import Gate
@@ -29,12 +31,11 @@ from cluster.scheduler.on_done import Command
 from cluster.scheduler.service import Cluster, Service
 from cluster.scheduler.state import Clocks
 from cluster.serving import Server, bind, serve
-from cluster.trust import load_or_create_secret, token, verifiers
+from cluster.trust import PIN_FILE, load_or_create_secret, own_token, verifiers
 from cluster.web.status_page import install_status_page
 
 logger = logging.getLogger(__name__)
 
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 _CLOCKS: Final = Clocks(now=time.monotonic, wall=time.time)
 
 
@@ -49,13 +50,15 @@ async def run(settings: SchedulerSettings, *, stop: asyncio.Event, ready: Callab
     listener = bind("scheduler", host=settings.host, port=settings.port)
     try:
         port = int(listener.getsockname()[1])
+        certificate = _certificate(settings)
         journal = Journal(settings.state)
         try:
             service = _service(settings, journal)
             gate = _gate(settings)
             app = create_app(service, gate)
             install_status_page(app)
-            server = Server(app, on_ready=lambda: ready(_url(settings.host, port)))
+            url = server_url(settings.host, port, tls=settings.tls)
+            server = Server(app, on_ready=lambda: ready(url), certificate=certificate)
             waker = asyncio.create_task(_wake_when_stopped(service, stop))
             async with _announced(settings, service, port):
                 await serve(server, listener, stop)
@@ -86,6 +89,17 @@ def load_or_create_cluster_id(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
 
 
+def _certificate(settings: SchedulerSettings) -> Certificate | None:
+    """Return what this scheduler shows, noted where tokens are made; with no certificate they must name none."""
+    pin_file = settings.state / PIN_FILE
+    if not settings.tls:
+        pin_file.unlink(missing_ok=True)
+        return None
+    certificate = of_this_machine(_places(settings))
+    write_private(pin_file, certificate.fingerprint)
+    return certificate
+
+
 def _service(settings: SchedulerSettings, journal: Journal) -> Service:
     secret = load_or_create_secret(settings.state / "secret")
     cluster = Cluster(
@@ -93,7 +107,7 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
         name=settings.name,
         machine=this_machine(_places(settings).machine).id,
         versions=own_versions(),
-        worker_token=token(secret, "worker"),
+        worker_token=own_token(settings.state, "worker"),
         verifiers=verifiers(secret),
         join=settings.join,
         roots=settings.roots,
@@ -103,7 +117,7 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
     rules = Rules(
         lease_s=settings.lease_s, max_attempts=settings.max_attempts, task_frames=settings.task_frames
     )
-    owner_token = token(secret, "owner")
+    owner_token = own_token(settings.state, "owner")
 
     def source(servers: DataServers) -> SeriesSource:
         return RemoteSeries(servers, owner_token)
@@ -128,11 +142,6 @@ def _gate(settings: SchedulerSettings) -> Gate:
     return Gate(verifiers(secret), hosts=frozenset(names), insecure=settings.insecure)
 
 
-def _url(host: str, port: int) -> str:
-    shown = _ANY_ADDRESS.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
-
-
 async def _wake_when_stopped(service: Service, stop: asyncio.Event) -> None:
     """End the long polls and streams at once, so that the server need not wait for them."""
     await stop.wait()
@@ -146,7 +155,7 @@ async def _announced(settings: SchedulerSettings, service: Service, port: int) -
         return
     from cluster.discovery import announce
 
-    announcement = announce(service.identity(), port)
+    announcement = announce(service.identity(), port, tls=settings.tls)
     try:
         name = await announcement.__aenter__()
     except ClusterError as error:

@@ -98,7 +98,8 @@ def install_login(app: FastAPI, visitors: Visitors, cookie: str, *, insecure: bo
         except ClusterError as error:
             return problem_response(error)
         response = JSONResponse({"welcome": True})
-        response.set_cookie(cookie, key, httponly=True, samesite="strict", path="/")
+        secure = request.url.scheme == "https"
+        response.set_cookie(cookie, key, httponly=True, samesite="strict", path="/", secure=secure)
         return response
 
     @app.post("/logout", include_in_schema=False)

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from cluster.addresses import server_url
 from cluster.backoff import Backoff
+from cluster.certificates import of_this_machine
 from cluster.client import Client
-from cluster.config import WebSettings
+from cluster.config import Places, WebSettings
 from cluster.errors import ClusterError
 from cluster.http import Gate
+from cluster.pinning import pin_in, with_pin
 from cluster.protocol import PageRegistration
 from cluster.serving import Server, bind, serve
 from cluster.transport import Link, normalised_url
@@ -24,10 +27,11 @@ from cluster.web.visitors import Visitor, Visitors, role_said
 logger = logging.getLogger(__name__)
 
 _REFRESH_S: Final = 5.0
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
-async def run(settings: WebSettings, *, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+async def run(
+    settings: WebSettings, *, places: Places, stop: asyncio.Event, ready: Callable[[str], None]
+) -> None:
     """Serve the page until `stop` is set; `ready` is called with its URL once it can be opened.
 
     Raises
@@ -38,14 +42,16 @@ async def run(settings: WebSettings, *, stop: asyncio.Event, ready: Callable[[st
     listener = bind("web", host=settings.host, port=settings.port)
     try:
         port = int(listener.getsockname()[1])
-        url = _url(settings.host, port)
+        pin = pin_in(settings.token)
+        certificate = of_this_machine(places) if pin is not None else None
+        url = server_url(settings.host, port, tls=certificate is not None)
         scheduler = normalised_url(settings.scheduler)
         app = create_app(
-            Visitors(_admitting(scheduler, settings.owner)),
+            Visitors(_admitting(scheduler, pin, settings.owner)),
             Gate({}, hosts=_host_names(settings), insecure=settings.insecure),
             cookie=cookie_name(port),
         )
-        server = Server(app, on_ready=lambda: ready(url))
+        server = Server(app, on_ready=lambda: ready(url), certificate=certificate)
         registering = asyncio.create_task(_register(scheduler, settings.token, url))
         try:
             await serve(server, listener, stop)
@@ -55,9 +61,11 @@ async def run(settings: WebSettings, *, stop: asyncio.Event, ready: Callable[[st
         listener.close()
 
 
-def _admitting(scheduler: str, owner: str | None) -> Callable[[str | None], Visitor]:
+def _admitting(scheduler: str, pin: str | None, owner: str | None) -> Callable[[str | None], Visitor]:
+    """Let in who brings a token; of the scheduler we know the certificate, whatever theirs says."""
+
     def admit(token: str | None) -> Visitor:
-        client = Client(scheduler, token or "", backoff=Backoff(total_s=0.0))
+        client = Client(scheduler, with_pin(token, pin) if token else "", backoff=Backoff(total_s=0.0))
         try:
             client.jobs()  # any token that may look may enter; the cluster itself says what it may do
         except ClusterError:
@@ -90,8 +98,3 @@ def _host_names(settings: WebSettings) -> frozenset[str]:
         host = socket.gethostname().lower()
         names |= {host, f"{host.partition('.')[0]}.local", socket.getfqdn().lower()}
     return frozenset(names)
-
-
-def _url(host: str, port: int) -> str:
-    shown = _ANY_ADDRESS.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"

@@ -139,7 +139,7 @@ class Visitors:
 def role_said(token: str | None) -> str:
     """Return the role that a token says of itself; the cluster decides what it is worth."""
     parts = (token or "").split(".")
-    return parts[1] if len(parts) == 3 else "owner"
+    return parts[1] if len(parts) in {3, 4} else "owner"
 
 
 def visitor_of(value: Any) -> Visitor:

@@ -163,11 +163,13 @@ class DataServers:
     async def _link(self, candidate: Candidate) -> Link:
         link = self._links.get(candidate.url)
         if link is None:
-            link = self._connect(candidate.url)
+            link = None
             try:
+                link = self._connect(candidate.url)
                 await self._confirm(link)
             except ClusterError as error:
-                await link.aclose()
+                if link is not None:
+                    await link.aclose()
                 if isinstance(error, TransientError):
                     raise
                 raise Unavailable(error.detail) from error

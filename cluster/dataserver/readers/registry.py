@@ -10,6 +10,7 @@ from cluster.dataserver.live.layout import is_acquired
 from cluster.dataserver.readers import plugins
 from cluster.dataserver.readers.acquired import open_acquired
 from cluster.dataserver.readers.dax import open_dax
+from cluster.dataserver.readers.dcimg import Dcimg
 from cluster.dataserver.readers.hdf5 import open_hdf5, split_part
 from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.ndtiff import NdTiff, is_ndtiff
@@ -19,7 +20,7 @@ from cluster.dataserver.readers.raw import open_raw
 from cluster.dataserver.readers.spe import open_spe
 from cluster.dataserver.readers.tiff import open_tiff
 from cluster.dataserver.readers.tiff_sequence import is_tiff_sequence, open_tiff_sequence
-from cluster.dataserver.readers.vendor import open_czi, open_dcimg, open_nd2
+from cluster.dataserver.readers.vendor import open_czi, open_nd2
 from cluster.dataserver.readers.zarr_series import ZarrSeries, is_zarr
 from cluster.errors import Invalid, NotFound, Unavailable
 
@@ -37,7 +38,7 @@ OPENERS: Final[Mapping[str, Opener]] = {
     ".spe": open_spe,
     ".nd2": open_nd2,
     ".czi": open_czi,
-    ".dcimg": open_dcimg,
+    ".dcimg": Dcimg,
 }
 _BEGINNINGS: Final[Mapping[bytes, Opener]] = {
     b"II*\0": open_tiff,

@@ -1,10 +1,11 @@
-"""Cameras' own formats, read by libraries of `clusterofone[formats]`: Nikon ND2, Zeiss CZI, Hamamatsu DCIMG.
+"""Cameras' own formats, read by libraries of `clusterofone[formats]`: Nikon ND2, Zeiss CZI.
 
 Each library gives one frame by number; what is not one grey series is refused here, as for every format.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Sequence
@@ -91,10 +92,8 @@ def open_nd2(path: Path) -> LibraryFrames:
     try:
         sizes = {axis: int(size) for axis, size in file.sizes.items()}
         _refuse_axes(path, {axis: size for axis, size in sizes.items() if axis not in "TZYX"})
-        voxel = file.voxel_size()
-        metadata = {"voxelsize.x": float(voxel.x), "voxelsize.y": float(voxel.y)} if voxel.x > 0 else {}
         frames = sizes.get("T", 1) * sizes.get("Z", 1)
-        shape = _shape("nd2", path, (frames, sizes["Y"], sizes["X"]), file.dtype, metadata)
+        shape = _shape("nd2", path, (frames, sizes["Y"], sizes["X"]), file.dtype, _nd2_pixels(file))
     except _FAULTS as error:
         file.close()
         raise _unreadable(path, error) from error
@@ -102,6 +101,15 @@ def open_nd2(path: Path) -> LibraryFrames:
         file.close()
         raise
     return LibraryFrames(path, shape, file.read_frame, file.close)
+
+
+def _nd2_pixels(file: Any) -> dict[str, Any]:
+    """Return the size of pixels [µm], where the file tells it; notes that its library does not understand hide no frames."""
+    with contextlib.suppress(*_FAULTS, NameError):
+        voxel = file.voxel_size()
+        if voxel.x > 0:
+            return {"voxelsize.x": float(voxel.x), "voxelsize.y": float(voxel.y)}
+    return {}
 
 
 def open_czi(path: Path) -> LibraryFrames:
@@ -132,17 +140,6 @@ def open_czi(path: Path) -> LibraryFrames:
     return LibraryFrames(path, shape, frame, file.close)
 
 
-def open_dcimg(path: Path) -> LibraryFrames:
-    """Open a Hamamatsu `.dcimg`; raises `Invalid` if it makes no sense, or its library is not installed."""
-    library = _library("dcimg", path)
-    try:
-        file = library.DCIMGFile(str(path))
-        shape = _shape("dcimg", path, tuple(int(side) for side in file.shape), np.dtype(file.dtype), {})
-    except _FAULTS as error:
-        raise _unreadable(path, error) from error
-    return LibraryFrames(path, shape, file.frame, file.close)
-
-
 def _shape(
     kind: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], metadata: dict[str, Any]
 ) -> SeriesShape:
@@ -161,4 +158,5 @@ def _refuse_axes(path: Path, others: dict[str, int]) -> None:
 def _unreadable(path: Path, error: BaseException) -> Invalid:
     if isinstance(error, FileNotFoundError):
         raise error
-    return Invalid(f"{path.name} cannot be read: {str(error)[:300] or type(error).__name__}")
+    said = str(error)[:300] or type(error).__name__
+    return Invalid(f"{path.name} is cut short, damaged, or of a kind that its reader does not know: {said}")

@@ -21,6 +21,7 @@ from cluster.dataserver.readers.interface import SeriesReader
 from cluster.dataserver.readers.ndtiff import INDEX
 from cluster.dataserver.readers.registry import open_series
 from cluster.protocol import NewSeries
+from tests.contract.readers import vendor_files
 
 
 def _tiff(folder: Path, stack: Array, **options: Any) -> Path:
@@ -365,6 +366,10 @@ FORMATS = [
     Format("ome-zarr", _ome_zarr, cut=lose_files),
     Format("tiff sequence", _separate_tiffs, cut=lose_files),
     Format("ndtiff", _ndtiff, ("uint16", "uint8"), cut=_cut_ndtiff),
+    Format("dcimg", vendor_files.dcimg, ("uint16", "uint8")),
+    Format("dcimg 0.7", vendor_files.dcimg_old, ("uint16", "uint8"), cut=None),
+    Format("czi", vendor_files.czi, cut=None),
+    Format("nd2", vendor_files.nd2, cut=None),
 ]
 
 

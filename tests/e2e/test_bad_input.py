@@ -193,6 +193,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_job_without_workers_is_told_to_wait(shell: Any, eventually: Any) -> None:
     write_tiff(shell.home / "data" / "a.tif", dim_frames(5))
     cluster = shell.start("-n", 0, "--no-browser")

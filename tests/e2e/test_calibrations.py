@@ -84,6 +84,7 @@ def client(shell: Any, folder: Path, eventually: Callable[..., Any]) -> Iterator
         yield made
 
 
+@pytest.mark.slow
 def test_rest_and_commands_write_the_same_files(
     shell: Any, folder: Path, client: Client, eventually: Callable[..., Any]
 ) -> None:

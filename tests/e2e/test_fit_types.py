@@ -68,6 +68,7 @@ def rows_of(path: str | Path) -> Array:
         return file["FitResults"][:]  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_a_two_channel_job_finds_its_shift_field_and_shows_its_channels(
     shell: Any, films: dict[str, Array]
 ) -> None:
@@ -112,6 +113,7 @@ def test_an_astigmatic_job_gives_z_in_every_export(shell: Any, films: dict[str, 
         assert {"z", "lpz"} <= set(file["locs"].dtype.names)
 
 
+@pytest.mark.slow
 def test_a_measured_psf_travels_with_the_pitches_beside_it(shell: Any, films: dict[str, Array]) -> None:
     folder = shell.home / "data" / "cells"
     widths = [[1.3 * np.sqrt(1 + ((z - c) / 400) ** 2) for c in (250, -250)] for z in Z]
@@ -134,6 +136,7 @@ def test_a_measured_psf_travels_with_the_pitches_beside_it(shell: Any, films: di
     assert "psf" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_calibration_that_lies_elsewhere_is_found_and_its_job_can_be_repeated(
     shell: Any, films: dict[str, Array]
 ) -> None:

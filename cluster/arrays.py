@@ -112,11 +112,12 @@ def decode_frames_as_sent(
     start = integer(header, "start")
     raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw, compressed = payload, None
-    if header["codec"] == "blosc-lz4" and raw_bytes:
+    codec = header.get("codec")
+    if codec == "blosc-lz4" and raw_bytes:
         compressed = bytes(payload)
         raw = memoryview(_decompress(compressed, raw_bytes))
-    elif header["codec"] not in CODECS:
-        raise Invalid(f"codec {header['codec']!r} is unknown", field="codec")
+    elif codec not in CODECS:
+        raise Invalid(f"codec {codec!r} is unknown", field="codec")
     if raw.nbytes != raw_bytes:
         raise Invalid("the frames are not as long as their header says", field="bytes")
     frames = np.frombuffer(raw, dtype=dtype).reshape(shape)

@@ -156,12 +156,11 @@ class _Reading:
         names, file = [self._name], np.full(frames, -1, np.int32)
         page = np.zeros(frames, np.int32)
         for attributes, file_name, uuid in self._blocks:
-            first = _plane_number(attributes, self._pixels.get("DimensionOrder", "XYZCT"), sizes)
-            count = int(
-                attributes.get("PlaneCount", attributes.get("NumPlanes", "1" if "IFD" in attributes else "0"))
-            )
+            try:
+                first, count, ifd = _place(attributes, self._pixels.get("DimensionOrder", "XYZCT"), sizes)
+            except ValueError as error:
+                raise Invalid(f"the OME-XML of {self._name} cannot be read: {str(error)[:200]}") from error
             stop = min(frames, first + count) if count else frames
-            ifd = int(attributes.get("IFD", "0"))
             if not 0 <= first < stop or not 0 <= ifd < 2**31 - frames:
                 continue
             file[first:stop] = self._file_number(names, file_name, uuid)
@@ -190,12 +189,14 @@ def _size(pixels: Mapping[str, str], axis: str, name: str) -> int:
     return int(said)
 
 
-def _plane_number(block: Mapping[str, str], order: str, sizes: Mapping[str, int]) -> int:
-    number, stride = 0, 1
+def _place(block: Mapping[str, str], order: str, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return the first frame of a block, how many there are (0: all that follow), and its first page; raises `ValueError`."""
+    first, stride = 0, 1
     for axis in (axis for axis in order if axis in "ZCT"):
-        number += int(block.get(f"First{axis}", "0")) * stride
+        first += int(block.get(f"First{axis}", "0")) * stride
         stride *= sizes[axis]
-    return number
+    count = block.get("PlaneCount", block.get("NumPlanes", "1" if "IFD" in block else "0"))
+    return first, int(count), int(block.get("IFD", "0"))
 
 
 def _metadata(pixels: Mapping[str, str], plane: Mapping[str, str]) -> dict[str, Any]:

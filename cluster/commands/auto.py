@@ -91,6 +91,7 @@ def auto(
 def _watch(client: Client, watcher: Watcher, *, once: bool) -> tuple[list[Job], bool]:
     """Return the jobs that were made, and whether a series could not become one."""
     jobs: list[Job] = []
+    open_ids: set[str] = set()
     refused = False
     away = ""
     while True:
@@ -98,7 +99,10 @@ def _watch(client: Client, watcher: Watcher, *, once: bool) -> tuple[list[Job], 
             for event in watcher.look():
                 _say(event)
                 jobs += [event.job] if event.job is not None else []
+                open_ids |= {event.job.id} if event.job is not None else set()
                 refused |= event.job is None
+            if not once:
+                open_ids -= _say_what_has_ended(client, open_ids)
             away = ""
         except CallerError:
             raise
@@ -121,6 +125,15 @@ def _say(event: Event) -> None:
             ", still growing" if event.job.state == "waiting" else f", {event.job.frames.total} frames"
         )
         console.say(f"{event.series}: job {event.job.id}{following}")
+
+
+def _say_what_has_ended(client: Client, open_ids: set[str]) -> set[str]:
+    ended = (
+        {job.id for job in client.jobs() if job.id in open_ids and job.state in ENDED} if open_ids else set()
+    )
+    for job_id in ended:
+        console.say(summary(client.job(job_id)))
+    return ended
 
 
 def _ended(client: Client, job: Job) -> Job:

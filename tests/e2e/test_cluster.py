@@ -248,7 +248,7 @@ def test_jobs_survive_a_restart_of_the_cluster(
 
 
 def test_auto_makes_one_job_of_each_series_also_when_it_is_started_again(
-    shared_shell: Any, cluster: Running, shared_series: Path
+    shared_shell: Any, cluster: Running, shared_series: Path, eventually: Callable[..., Any]
 ) -> None:
     folder = shared_series.parent.parent / "new today"
     folder.mkdir()
@@ -257,6 +257,12 @@ def test_auto_makes_one_job_of_each_series_also_when_it_is_started_again(
 
     first = shared_shell.json("auto", folder, "--once", "--rest-s", 0)
     again = shared_shell.json("auto", folder, "--once", "--rest-s", 0)
+    watching = shared_shell.start("auto", folder, "--rest-s", 0)
+    for part in (shared_series, shared_series.with_suffix(".json")):
+        shutil.copy(part, folder / part.name.replace("series", "later"))
+    eventually(
+        lambda: "later.tif: done, 300 frames localised" in shared_shell.said(watching), "word of its end"
+    )
 
     assert [(job["state"], job["frames"]["localised"]) for job in first["jobs"]] == [("done", 300)]
     assert again["jobs"] == []

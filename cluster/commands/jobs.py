@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -15,6 +15,10 @@ from cluster.commands.following import follow as followed
 from cluster.commands.missing_metadata import Desk
 from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.protocol import Job
+
+
+_OTHER_COLUMNS: Final = 76  # characters, of usual names and numbers
+_SHORTEST_RESULT: Final = 16
 
 
 def register(app: typer.Typer) -> None:
@@ -71,9 +75,8 @@ def submit(
     if json:
         console.print_json(job)
     else:
-        console.out.print(
-            f"{job.id}  {job.name}  {job.frames.total} frames  (clusterofone watch {job.id})", markup=False
-        )
+        size = "followed while it grows" if follow else f"{job.frames.total} frames"
+        console.out.print(f"{job.id}  {job.name}  {size}  (clusterofone watch {job.id})", markup=False)
 
 
 def jobs(scheduler: Scheduler = None, token: Token = None, json: Json = False) -> None:
@@ -89,7 +92,7 @@ def jobs(scheduler: Scheduler = None, token: Token = None, json: Json = False) -
     if not found:
         console.out.print("No jobs yet. Submit one: clusterofone submit SERIES")
         return
-    console.out.print(_table(found))
+    console.out.print(_table(found, console.out.width))
 
 
 def watch(
@@ -149,12 +152,11 @@ def _report(job: Job, *, json: bool) -> None:
         console.say(summary(job))
 
 
-def _table(found: list[Job]) -> Table:
+def _table(found: list[Job], width: int) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "state", "name", "owner", "frames", "localisations", "frames/s", "result"):
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading in {"id", "state", "frames", "localisations"}
-        )
+        table.add_column(heading, overflow="fold", no_wrap=heading not in {"name", "owner"})
+    room = max(_SHORTEST_RESULT, width - _OTHER_COLUMNS)
     for job in found:
         done = job.frames.localised + job.frames.skipped + job.frames.failed
         rate = f"{job.rate_frames_per_s:.0f}" if job.rate_frames_per_s else ""
@@ -167,5 +169,10 @@ def _table(found: list[Job]) -> Table:
             str(job.localisations),
             rate,
         )
-        table.add_row(*row, job.output or job.error or "")
+        table.add_row(*row, _end_of(job.output or job.error or "", room))
     return table
+
+
+def _end_of(text: str, room: int) -> str:
+    """Return the end of a path, which says more than its beginning, where all of it has no room; --json has it whole."""
+    return text if len(text) <= room else f"…{text[1 - room :]}"

@@ -16,8 +16,7 @@ from cluster.commands.missing_metadata import Desk
 from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.protocol import Job
 
-
-_OTHER_COLUMNS: Final = 76  # characters, of usual names and numbers
+_OTHER_COLUMNS: Final = 92  # characters, of usual names and numbers
 _SHORTEST_RESULT: Final = 16
 
 
@@ -153,23 +152,21 @@ def _report(job: Job, *, json: bool) -> None:
 
 
 def _table(found: list[Job], width: int) -> Table:
+    """Return the jobs as lines; a narrow terminal is told less of each, and watch says the rest."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "state", "name", "owner", "frames", "localisations", "frames/s", "result"):
+    room = width - _OTHER_COLUMNS
+    is_narrow = room < _SHORTEST_RESULT
+    headings = ["id", "state", "name", "frames", "localisations"]
+    headings += [] if is_narrow else ["owner", "frames/s", "result"]
+    for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=heading not in {"name", "owner"})
-    room = max(_SHORTEST_RESULT, width - _OTHER_COLUMNS)
     for job in found:
         done = job.frames.localised + job.frames.skipped + job.frames.failed
-        rate = f"{job.rate_frames_per_s:.0f}" if job.rate_frames_per_s else ""
-        row = (
-            job.id,
-            job.state,
-            job.name,
-            job.owner,
-            f"{done}/{job.frames.total}",
-            str(job.localisations),
-            rate,
-        )
-        table.add_row(*row, _end_of(job.output or job.error or "", room))
+        row = [job.id, job.state, job.name, f"{done}/{job.frames.total}", str(job.localisations)]
+        if not is_narrow:
+            rate = f"{job.rate_frames_per_s:.0f}" if job.rate_frames_per_s else ""
+            row += [job.owner, rate, _end_of(job.output or job.error or "", room)]
+        table.add_row(*row)
     return table
 
 

@@ -18,8 +18,6 @@ from cluster.certificates import Certificate
 from cluster.errors import Conflict
 from cluster.protocol import DEFAULT_PORTS
 
-__all__ = ["DEFAULT_PORTS", "Server", "bind", "serve"]
-
 _PORTS_TO_TRY = 40
 
 

@@ -20,7 +20,7 @@ from cluster.commands import console, surroundings
 from cluster.commands.options import Json
 from cluster.config import data_root
 from cluster.errors import ClusterError
-from cluster.serving import DEFAULT_PORTS
+from cluster.protocol import DEFAULT_PORTS
 
 Verdict = Literal["ok", "note", "problem"]
 _LOW_DISK_BYTES: Final = 5 << 30

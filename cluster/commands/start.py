@@ -21,8 +21,7 @@ from cluster.commands.program import _show_version
 from cluster.config import read_runtime
 from cluster.errors import ClusterError
 from cluster.local import LocalCluster, Plan
-from cluster.protocol import PendingJoin
-from cluster.serving import DEFAULT_PORTS
+from cluster.protocol import DEFAULT_PORTS, PendingJoin
 
 
 class Join(StrEnum):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -31,11 +31,14 @@ from cluster.errors import Conflict, Internal, NotAllowed, NotFound, TransientEr
 from cluster.events import parsed_events
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
+    DriftMethod,
     FitInfo,
     Identity,
     Job,
     JobCheck,
     JobDetail,
+    JobDrift,
+    JobHistograms,
     JobList,
     JobRequest,
     JoinDecision,
@@ -61,6 +64,8 @@ ENDED: Final = frozenset({"done", "done_with_errors", "cancelled", "failed"})
 _QUIET_S: Final = 30.0
 _PREVIEW_S: Final = 90.0
 _ROWS_LIMIT_BYTES: Final = 2 << 30
+_PICTURE_LIMIT_BYTES: Final = 1 << 30
+_DRIFT_S: Final = 150.0
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
 _PRESETS: Final = TypeAdapter(list[PresetInfo])
@@ -251,10 +256,26 @@ class Client(CalibrationCalls):
             partial.unlink(missing_ok=True)
         return target
 
-    def render(self, job_id: str, *, pixel_nm: float = 10.0, **look: Any) -> bytes:
-        """Return the picture so far, as a PNG; `look` is what `PictureQuery` has: region, colour_by, gamma, white …"""
+    def render(
+        self, job_id: str, *, kind: Literal["png", "tif"] = "png", pixel_nm: float = 10.0, **look: Any
+    ) -> bytes:
+        """Return the picture so far; `look` is what `PictureQuery` has: region, colour_by, gamma, filters, drift …"""
         query = PictureQuery(pixel_nm=pixel_nm, **look).model_dump(exclude_defaults=True)
-        return self._again("GET", _job_route(job_id, "/render.png"), params=query).content
+        reply = self._again(
+            "GET", _job_route(job_id, f"/render.{kind}"), params=query, limit_bytes=_PICTURE_LIMIT_BYTES
+        )
+        return reply.content
+
+    def histograms(self, job_id: str, filters: str | None = None, *, bins: int = 60) -> JobHistograms:
+        """Return how the localisations so far are distributed, all and those that "photons=300..,precision_nm=..20" choose."""
+        params: dict[str, str | int] = {"bins": bins} | ({"filters": filters} if filters else {})
+        return self._again("GET", _job_route(job_id, "/histograms"), params=params).message(JobHistograms)
+
+    def drift(self, job_id: str, method: DriftMethod = "correlation") -> JobDrift:
+        """Return by how much the sample moved, from the localisations or from markers; no row is changed."""
+        params = {"method": method}
+        route = _job_route(job_id, "/drift")
+        return self._again("GET", route, params=params, timeout_s=_DRIFT_S).message(JobDrift)
 
     # --- the cluster ---
 

@@ -18,6 +18,7 @@ JobState = Literal["waiting", "queued", "running", "done", "done_with_errors", "
 Role = Literal["viewer", "submitter", "worker", "owner"]
 JobKind = Literal["localise", "preview"]
 CalibrationKind = Literal["psf", "shifts", "camera_maps", "drift"]
+DriftMethod = Literal["markers", "correlation"]
 CalibrationState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 Text = Annotated[str, Field(max_length=1024)]
@@ -336,7 +337,8 @@ class JobCheck(Message):
 class PictureQuery(Message):
     """What of a job's localisations a picture shows and how; the same as the options of `clusterofone render`.
 
-    `region` is "x0,y0,x1,y1" [nm]; `colour_low` and `colour_high` are frames, or nm of z; `white` localisations in a pixel are white.
+    `region` is "x0,y0,x1,y1" [nm]; `colour_low` and `colour_high` are frames, or nm of z; `white` localisations in a pixel are white. `filters` are ranges,
+    "photons=300..5000,precision_nm=..20"; `drift` takes a drift off that was estimated from markers or by cross-correlation.
     """
 
     pixel_nm: float | None = Field(default=None, gt=0, le=10_000)
@@ -348,6 +350,47 @@ class PictureQuery(Message):
     gamma: float = Field(default=0.5, ge=0.05, le=10)
     brightest: float = Field(default=0.99, gt=0, le=1)
     white: float | None = Field(default=None, gt=0)
+    filters: Text | None = None
+    drift: DriftMethod | None = None
+
+
+class Histogram(Message):
+    """How often a quantity has which value: counts in equal bins from `low` to `high`, of all and of those that the filters of the others choose.
+
+    `median` is that of the chosen.
+    """
+
+    name: Text
+    title: str
+    unit: str
+    low: float
+    high: float
+    all: list[int]
+    chosen: list[int]
+    median: float | None
+
+
+class JobHistograms(Message):
+    """The localisations so far, counted; of many one in `every` was looked at."""
+
+    localisations: int
+    chosen: int
+    every: int
+    histograms: list[Histogram]
+
+
+class JobDrift(Message):
+    """By how much the sample moved [nm], at some frames; between them it is interpolated, and its start is zero.
+
+    `error_nm` is how far the estimates contradict each other, or the standard error of a marker's curve.
+    """
+
+    method: DriftMethod
+    frame: list[float]
+    x_nm: list[float]
+    y_nm: list[float]
+    error_nm: float | None
+    notes: list[str] = []
 
 
 class PreviewRequest(Message):

@@ -164,7 +164,7 @@ def save_png(picture: Picture, path: Path, tones: Tones | None = None) -> None:
     path.write_bytes(png(picture, tones))
 
 
-def save_tiff(picture: Picture, path: Path, tones: Tones | None = None) -> None:  # noqa: ARG001 - counts have none
+def save_tiff(picture: Picture, path: Path | io.BytesIO, tones: Tones | None = None) -> None:  # noqa: ARG001 - counts have none
     """Write a 16-bit TIFF that ImageJ opens with its pixel size; grey values are proportional to localisations.
 
     Counts are kept as they are; what is not whole, or too large, is scaled, and `localisations_per_grey` in the

@@ -8,29 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
 
 from cluster.errors import Invalid
-from cluster.results.quantities import errors_of, worth_showing
+from cluster.results.columns import Columns, columns_of
+from cluster.results.drawing import Canvas, Mode, View
+from cluster.results.quantities import worth_showing
 from cluster.results.tints import Tint
 
 __all__ = ["Field", "Mode", "Picture", "field_of", "finest_pixel_nm", "render"]
 
 Rows = npt.NDArray[np.void]
 Image = npt.NDArray[np.float32]
-Mode = Literal["gaussian", "histogram"]
 
 _MOST_PIXELS = 150_000_000
 _USUAL_SIDE = 4096
 _PREFERRED_NM = 10.0
-_UNKNOWN_ERROR_NM = 20.0  # how wide to draw what says nothing about its error
-_NARROWEST_PX = 0.6  # narrower, and a localisation would look like a hot pixel
-_REACH = 3.5  # sigmas that are drawn
-_AT_ONCE = 1 << 23  # values of Gaussians held at a time
 
 
 @dataclass(frozen=True)
@@ -142,12 +138,13 @@ def nice_above(value: float) -> float:
 
 
 def render(
-    blocks: Iterable[Rows],
+    blocks: Iterable[Rows | Columns],
     field: Field,
     *,
     pixel_nm: float | None = None,
     mode: Mode = "gaussian",
     tint: Tint | None = None,
+    quick_above: int | None = None,
 ) -> Picture:
     """Draw localisations.
 
@@ -156,7 +153,7 @@ def render(
     Parameters
     ----------
     blocks
-        Rows, block by block.
+        Rows, or the columns of some, block by block.
     field
         What to show.
     pixel_nm
@@ -165,6 +162,9 @@ def render(
         "gaussian": each localisation is a Gaussian of volume one, as wide as its own error; "histogram": a count.
     tint
         What colours say; without it there are none.
+    quick_above
+        More Gaussians than this are drawn quickly: from the middle of a pixel, and as wide as others of nearly their width. Without it each is
+        drawn by itself, however many there are.
 
     Raises
     ------
@@ -181,95 +181,17 @@ def render(
             f"a picture of {shape[1]} × {shape[0]} pixels is too large: pixel_nm must be at least {nice_above(least):g}",
             field="pixel_nm",
         )
-    canvas = _Canvas(shape, tint)
-    draw = _draw_gaussians if mode == "gaussian" else _draw_counts
+    canvas = Canvas(View(field.x0_nm, field.y0_nm, pixel_nm, *shape), tint, quick_above)
     shown = hidden = 0
     for block in blocks:
-        chosen = block[worth_showing(block)]
-        draw(canvas, chosen, field, pixel_nm)
-        shown, hidden = shown + len(chosen), hidden + len(block) - len(chosen)
+        columns = columns_of(block)
+        canvas.draw(columns, mode)
+        shown, hidden = shown + len(columns), hidden + columns.hidden
+    canvas.finish()
     return Picture(canvas.image, pixel_nm, shown, hidden, tint, canvas.light)
-
-
-class _Canvas:
-    """What is drawn on: a plane of counts, and with a tint three of colours."""
-
-    def __init__(self, shape: tuple[int, int], tint: Tint | None) -> None:
-        self.height, self.width = shape
-        self.image: Image = np.zeros(shape, np.float32)
-        self.light: Image | None = None if tint is None else np.zeros((3, *shape), np.float32)
-        self._tint = tint
-
-    def add(self, rows: Rows, pixels: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]) -> None:
-        """Add rows' shares (n, …) to pixels (n, …), numbered line by line."""
-        np.add.at(self.image.reshape(-1), pixels.ravel(), shares.ravel())
-        if self._tint is None or self.light is None:
-            return
-        for plane, colour in zip(self.light, self._tint.colours_of(rows).T, strict=True):
-            tinted = shares * colour.reshape(-1, *[1] * (shares.ndim - 1))
-            np.add.at(plane.reshape(-1), pixels.ravel(), tinted.ravel())
 
 
 def _span(at: Rows) -> tuple[float, float, float, float] | None:
     if len(at) == 0:
         return None
     return at["x0"].min(), at["y0"].min(), at["x0"].max(), at["y0"].max()
-
-
-def _to_pixels(
-    values_nm: npt.NDArray[np.float32], start_nm: float, pixel_nm: float
-) -> npt.NDArray[np.float64]:
-    """Position in the picture, its first pixel being from 0 to 1."""
-    return (values_nm.astype(float) - start_nm) / pixel_nm
-
-
-def _draw_counts(canvas: _Canvas, rows: Rows, field: Field, pixel_nm: float) -> None:
-    x = np.floor(_to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)).astype(np.int64)
-    y = np.floor(_to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)).astype(np.int64)
-    inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
-    pixels = y[inside] * canvas.width + x[inside]
-    canvas.add(rows[inside], pixels, np.ones(len(pixels), np.float32))
-
-
-def _draw_gaussians(canvas: _Canvas, rows: Rows, field: Field, pixel_nm: float) -> None:
-    """Draw rows in groups of about equal width, so that each group is one array operation."""
-    x = _to_pixels(rows["fitResults"]["x0"], field.x0_nm, pixel_nm)
-    y = _to_pixels(rows["fitResults"]["y0"], field.y0_nm, pixel_nm)
-    sigma_x, sigma_y = (_widths(errors_of(rows, axis), pixel_nm) for axis in ("x0", "y0"))
-    reach = np.ceil(_REACH * np.maximum(sigma_x, sigma_y)).astype(np.int64)
-    near = (x > -reach) & (x < canvas.width + reach) & (y > -reach) & (y < canvas.height + reach)
-    for size in np.unique(reach[near]):
-        group = np.flatnonzero(near & (reach == size))
-        step = max(1, _AT_ONCE // (2 * int(size) + 1) ** 2)
-        for some in (group[at : at + step] for at in range(0, len(group), step)):
-            _add_gaussians(canvas, rows[some], int(size), (x[some], y[some]), (sigma_x[some], sigma_y[some]))
-
-
-def _widths(known: npt.NDArray[np.float64], pixel_nm: float) -> npt.NDArray[np.float64]:
-    widths: npt.NDArray[np.float64] = np.where(np.isnan(known), _UNKNOWN_ERROR_NM, known) / pixel_nm
-    return np.maximum(widths, _NARROWEST_PX)
-
-
-def _add_gaussians(
-    canvas: _Canvas,
-    rows: Rows,
-    reach: int,
-    centres: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-    sigmas: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-) -> None:
-    columns, share_x = _shares(centres[0], sigmas[0], reach, canvas.width)
-    lines, share_y = _shares(centres[1], sigmas[1], reach, canvas.height)
-    pixels = lines[:, :, np.newaxis] * canvas.width + columns[:, np.newaxis, :]
-    canvas.add(rows, pixels, (share_y[:, :, np.newaxis] * share_x[:, np.newaxis, :]).astype(np.float32))
-
-
-def _shares(
-    centre: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64], reach: int, size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pixels along one axis and the fraction of the Gaussian on each; none outside the picture."""
-    first = np.floor(centre).astype(np.int64) - reach
-    pixels = first[:, np.newaxis] + np.arange(2 * reach + 1)
-    edges = first[:, np.newaxis] + np.arange(2 * reach + 2) - centre[:, np.newaxis]
-    share = np.diff(0.5 * erf(edges / (math.sqrt(2) * sigma[:, np.newaxis])), axis=1)
-    share *= (pixels >= 0) & (pixels < size)
-    return pixels.clip(0, size - 1), share

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.errors import Invalid
-from cluster.results.quantities import worth_showing
+from cluster.results.columns import Columns, columns_of
 
 __all__ = ["By", "Tint", "tint_of"]
 
@@ -44,10 +44,14 @@ class Tint:
         name = "frame " if self.by == "frame" else "z "
         return f"{name}{self.low:g}{unit}", f"{self.high:g}{unit}"
 
-    def colours_of(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """Return red, green and blue from 0 to 1, (n, 3); what lies beyond the range has the colour of its end."""
-        relative = (_values(rows, self.by) - self.low) / (self.high - self.low)
-        found: npt.NDArray[np.float32] = scale()[(255 * relative.clip(0, 1)).astype(np.int64)]
+    def places_of(self, columns: Columns) -> npt.NDArray[np.uint8]:
+        """Return where on `scale` each localisation is, (n,); what lies beyond the range is at its end."""
+        relative = (_values(columns, self.by) - np.float32(self.low)) / np.float32(self.high - self.low)
+        return (255 * relative.clip(0, 1)).astype(np.uint8)
+
+    def colours_of(self, block: Rows | Columns) -> npt.NDArray[np.float32]:
+        """Return red, green and blue from 0 to 1, (n, 3)."""
+        found: npt.NDArray[np.float32] = scale()[self.places_of(columns_of(block))]
         return found
 
 
@@ -59,7 +63,7 @@ def scale() -> npt.NDArray[np.float32]:
     return np.stack(channels, axis=1).astype(np.float32)
 
 
-def tint_of(by: By, blocks: Iterable[Rows], limits: tuple[float, float] | None = None) -> Tint:
+def tint_of(by: By, blocks: Iterable[Rows | Columns], limits: tuple[float, float] | None = None) -> Tint:
     """Return a tint with these limits, else from the first to the last frame, or over the depth of all but 1 % at either end.
 
     Raises
@@ -72,7 +76,7 @@ def tint_of(by: By, blocks: Iterable[Rows], limits: tuple[float, float] | None =
     counts = np.zeros(2 * _DEEPEST_NM, np.int64)
     first, last = np.inf, -np.inf
     for block in blocks:
-        values = _values(block[worth_showing(block)], by)
+        values = _values(columns_of(block), by)
         if len(values):
             first, last = min(first, values.min()), max(last, values.max())
         if by == "z":
@@ -88,9 +92,9 @@ def tint_of(by: By, blocks: Iterable[Rows], limits: tuple[float, float] | None =
     return Tint(by, float(low), float(high))
 
 
-def _values(rows: Rows, by: By) -> npt.NDArray[np.float64]:
+def _values(columns: Columns, by: By) -> npt.NDArray[np.float32]:
     if by == "frame":
-        return np.asarray(rows["tIndex"], float)
-    if "z0" not in (rows["fitResults"].dtype.names or ()):
+        return columns.frame.astype(np.float32)
+    if columns.z_nm is None:
         raise Invalid("these localisations have no z, so they cannot be coloured by it", field="colour_by")
-    return np.asarray(rows["fitResults"]["z0"], float)
+    return columns.z_nm

@@ -27,11 +27,14 @@ from cluster.protocol import (
     Committed,
     DataServerRegistered,
     DataServerRegistration,
+    DriftMethod,
     FitInfo,
     Identity,
     Job,
     JobCheck,
     JobDetail,
+    JobDrift,
+    JobHistograms,
     JobList,
     JobRequest,
     JobSpec,
@@ -54,6 +57,7 @@ from cluster.protocol import (
     WorkerRegistered,
     WorkerRegistration,
 )
+from cluster.results.picture_files import png
 from cluster.scheduler import pictures
 from cluster.scheduler.pages import install_documentation
 from cluster.scheduler.service import Service
@@ -178,10 +182,33 @@ def download_rows(job_id: str, scheduler: Scheduler, from_row: Annotated[int, Qu
 @jobs.get("/jobs/{job_id}/render.png", dependencies=[VIEWER])
 def render_job(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
     """Draw the localisations so far."""
-    sheet = scheduler.state.job(job_id).sheet
-    return Response(
-        pictures.png_of(sheet, scheduler.results, pictures.look_of(query)), media_type="image/png"
-    )
+    look = pictures.look_of(query)
+    picture = scheduler.looks.picture(job_id, query, look)
+    return Response(png(picture, look.tones), media_type="image/png")
+
+
+@jobs.get("/jobs/{job_id}/render.tif", dependencies=[VIEWER])
+def render_tiff(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
+    """Draw the localisations so far as grey values to measure in, for ImageJ and others."""
+    picture = scheduler.looks.picture(job_id, query, pictures.look_of(query))
+    return Response(pictures.tiff_of(picture), media_type="image/tiff")
+
+
+@jobs.get("/jobs/{job_id}/histograms", dependencies=[VIEWER])
+def count_localisations(
+    job_id: str,
+    scheduler: Scheduler,
+    filters: Annotated[str | None, Query(max_length=1024)] = None,
+    bins: Annotated[int, Query(ge=2, le=1000)] = 60,
+) -> JobHistograms:
+    """Count the localisations so far by photons, width, precision, background, z and frame: all, and those that the filters choose."""
+    return scheduler.looks.histograms(job_id, filters, bins)
+
+
+@jobs.get("/jobs/{job_id}/drift", dependencies=[VIEWER])
+def show_drift(job_id: str, scheduler: Scheduler, method: DriftMethod = "correlation") -> JobDrift:
+    """Estimate by how much the sample moved, from the localisations so far or from the markers of a job that has ended; no row is changed."""
+    return scheduler.looks.drift(job_id, method).message()
 
 
 @jobs.get("/jobs/{job_id}/spec", dependencies=[WORKER])

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cluster.errors import Invalid
 from cluster.protocol import PictureQuery
+from cluster.results.columns import Columns
 from cluster.results.csv import csv_lines
 from cluster.results.exports import export_for
+from cluster.results.filters import Filters
 from cluster.results.h5r import Reader
-from cluster.results.picture_files import Look, Tones, png
-from cluster.results.render import Field, render
+from cluster.results.picture_files import Look, Tones, save_tiff
+from cluster.results.render import Field, Picture, render
 from cluster.results.tints import tint_of
-from cluster.scheduler.results import Results
+from cluster.scheduler.drift import Estimate
 from cluster.scheduler.sheets import Sheet
 
-_TASKS_AT_ONCE: Final = 64
+_DRAWN_EACH: Final = 100_000  # localisations that are drawn one by one: some tenths of a second
 
 
 def look_of(query: PictureQuery) -> Look:
@@ -45,20 +48,58 @@ def look_of(query: PictureQuery) -> Look:
     )
 
 
-def png_of(sheet: Sheet, results: Results, look: Look) -> bytes:
-    """Return a picture of the localisations that are committed, as PNG.
+@dataclass(frozen=True)
+class Shown:
+    """Which localisations are shown: all, those that the filters choose, with a drift taken off or not."""
+
+    columns: Sequence[Columns]
+    filters: Filters
+    drift: Estimate | None = None
+
+    def blocks(self) -> list[Columns]:
+        """Return what a picture is drawn from; raises `Invalid` if a filter is of a quantity that the fit does not know."""
+        return [self._shown(block) for block in self.columns]
+
+    def _shown(self, block: Columns) -> Columns:
+        chosen = self.filters.chosen(block)
+        slim = block.for_picture()
+        if chosen is not None:
+            slim = slim.select(chosen)
+        if self.drift is not None and len(slim):
+            slim = slim.moved(*(table[slim.frame] for table in self.drift.tables(int(slim.frame.max()) + 1)))
+        return slim
+
+
+def picture_of(sheet: Sheet, shown: Shown, look: Look) -> Picture:
+    """Return a picture of the localisations that are committed.
 
     Raises
     ------
     Invalid
-        If the pixels are so small that the picture would be too large, or there is no z to be coloured by.
+        If the pixels are so small that the picture would be too large, there is no z to be coloured by, or a filter is of what is not known.
     """
     pixel_x_nm, pixel_y_nm = (1000 * float(sheet.values[key]) for key in ("voxelsize.x", "voxelsize.y"))
     field = Field.of_frame(sheet.facts.height, sheet.facts.width, pixel_x_nm, pixel_y_nm)
-    tint = look.colour_by and tint_of(look.colour_by, results.row_blocks(sheet), look.colour_range)
-    rows = results.row_blocks(sheet)
-    picture = render(rows, field.part(look.region), pixel_nm=look.pixel_nm, mode=look.mode, tint=tint)
-    return png(picture, look.tones)
+    blocks = shown.blocks()
+    anything = any(map(len, blocks))
+    tint = tint_of(look.colour_by, blocks, look.colour_range) if look.colour_by and anything else None
+    return render(
+        blocks,
+        field.part(look.region),
+        pixel_nm=look.pixel_nm,
+        mode=look.mode,
+        tint=tint,
+        quick_above=_DRAWN_EACH,
+    )
+
+
+def tiff_of(picture: Picture) -> bytes:
+    """Return a picture as a TIFF to measure in; raises `Invalid` if it is coloured."""
+    if picture.tint is not None:
+        raise Invalid("a TIFF holds counts to measure in; leave colour_by out", field="colour_by")
+    body = io.BytesIO()
+    save_tiff(picture, body)
+    return body.getvalue()
 
 
 @dataclass(frozen=True)

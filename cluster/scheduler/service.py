@@ -46,6 +46,7 @@ from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.lab import LabDesk
+from cluster.scheduler.looks import Looks
 from cluster.scheduler.merging import Merger
 from cluster.scheduler.on_done import Command, OnDone
 from cluster.scheduler.outputs import Outputs
@@ -120,6 +121,7 @@ class Service:
             clocks=clocks,
         )
         self._blobs = blobs
+        self.looks = Looks(self.state, self.results)
         self._merger = Merger(self.state, self.results)
         self._on_done = OnDone(self.state, on_done)
         self._follower = Follower(self.state, series, cluster.follow)

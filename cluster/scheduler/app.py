@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import numpy as np
-from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.background import BackgroundTask
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from cluster.arrays import MAX_RESULT_BYTES
 from cluster.calibrating.kinds import kind_infos
-from cluster.errors import Conflict
-from cluster.http import Gate, install, require
+from cluster.http import Gate, install
 from cluster.protocol import (
     CalibrationKindInfo,
     CalibrationRequest,
@@ -27,14 +20,11 @@ from cluster.protocol import (
     Committed,
     DataServerRegistered,
     DataServerRegistration,
-    DriftMethod,
     FitInfo,
     Identity,
     Job,
     JobCheck,
     JobDetail,
-    JobDrift,
-    JobHistograms,
     JobList,
     JobRequest,
     JobSpec,
@@ -47,7 +37,6 @@ from cluster.protocol import (
     Leases,
     PageRegistration,
     PendingJoins,
-    PictureQuery,
     PresetInfo,
     Preview,
     PreviewRequest,
@@ -57,26 +46,15 @@ from cluster.protocol import (
     WorkerRegistered,
     WorkerRegistration,
 )
-from cluster.results.picture_files import png
-from cluster.scheduler import pictures
+from cluster.scheduler.access import OWNER, SUBMITTER, VIEWER, WORKER, Scheduler
 from cluster.scheduler.pages import install_documentation
+from cluster.scheduler.result_routes import results
 from cluster.scheduler.service import Service
 from cluster.scheduler.sheets import fit_infos
-
-VIEWER = Depends(require("viewer", "submitter"))
-SUBMITTER = Depends(require("submitter"))
-WORKER = Depends(require("worker"))
-OWNER = Depends(require())
 
 JOIN_STATUS = {"waiting": 202, "approved": 200, "refused": 403}
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-Scheduler = Annotated[Service, Depends(_service)]
 jobs = APIRouter(prefix="/api/v1", tags=["jobs"])
 calibrations = APIRouter(prefix="/api/v1/calibrations", tags=["calibrations"])
 cluster = APIRouter(prefix="/api/v1", tags=["cluster"])
@@ -140,75 +118,6 @@ async def follow_job(job_id: str, scheduler: Scheduler) -> StreamingResponse:
             yield ": still here\n\n" if job is None else f"event: job\ndata: {job.model_dump_json()}\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream")
-
-
-@jobs.get("/jobs/{job_id}/results.h5r", dependencies=[VIEWER])
-async def download_results(job_id: str, scheduler: Scheduler) -> FileResponse:
-    """Send the result file of a job that has ended."""
-    path = finished_file(scheduler, job_id)
-    return FileResponse(path, media_type="application/x-hdf5", filename=path.name)
-
-
-@jobs.get("/jobs/{job_id}/results.csv", dependencies=[VIEWER])
-async def download_csv(job_id: str, scheduler: Scheduler) -> StreamingResponse:
-    """Send the localisations of a job that has ended as ThunderSTORM's table."""
-    path = finished_file(scheduler, job_id)
-    name = re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII)
-    headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
-    return StreamingResponse(pictures.csv_of(path), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-@jobs.get("/jobs/{job_id}/results.{kind}", dependencies=[VIEWER])
-async def download_table(
-    job_id: str, kind: Literal["hdf5", "yaml", "parquet", "smlm"], scheduler: Scheduler
-) -> FileResponse:
-    """Send the localisations of a job that has ended: Picasso's (hdf5, and the yaml that belongs to it), Parquet, SMLM."""
-    path = finished_file(scheduler, job_id)
-    made = await to_thread.run_sync(pictures.table_of, path, kind)
-    return FileResponse(
-        made.path, media_type=made.media_type, filename=made.path.name, background=BackgroundTask(made.remove)
-    )
-
-
-@jobs.get("/jobs/{job_id}/localisations", dependencies=[VIEWER])
-def download_rows(job_id: str, scheduler: Scheduler, from_row: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """Send the rows so far (npy), in the order of their commits; X-Next-Row says where to go on."""
-    rows, after = scheduler.results.rows_from(scheduler.state.job(job_id).sheet, from_row)
-    body = io.BytesIO()
-    np.save(body, rows, allow_pickle=False)
-    return Response(body.getvalue(), media_type="application/x-npy", headers={"x-next-row": str(after)})
-
-
-@jobs.get("/jobs/{job_id}/render.png", dependencies=[VIEWER])
-def render_job(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
-    """Draw the localisations so far."""
-    look = pictures.look_of(query)
-    picture = scheduler.looks.picture(job_id, query, look)
-    return Response(png(picture, look.tones), media_type="image/png")
-
-
-@jobs.get("/jobs/{job_id}/render.tif", dependencies=[VIEWER])
-def render_tiff(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
-    """Draw the localisations so far as grey values to measure in, for ImageJ and others."""
-    picture = scheduler.looks.picture(job_id, query, pictures.look_of(query))
-    return Response(pictures.tiff_of(picture), media_type="image/tiff")
-
-
-@jobs.get("/jobs/{job_id}/histograms", dependencies=[VIEWER])
-def count_localisations(
-    job_id: str,
-    scheduler: Scheduler,
-    filters: Annotated[str | None, Query(max_length=1024)] = None,
-    bins: Annotated[int, Query(ge=2, le=1000)] = 60,
-) -> JobHistograms:
-    """Count the localisations so far by photons, width, precision, background, z and frame: all, and those that the filters choose."""
-    return scheduler.looks.histograms(job_id, filters, bins)
-
-
-@jobs.get("/jobs/{job_id}/drift", dependencies=[VIEWER])
-def show_drift(job_id: str, scheduler: Scheduler, method: DriftMethod = "correlation") -> JobDrift:
-    """Estimate by how much the sample moved, from the localisations so far or from the markers of a job that has ended; no row is changed."""
-    return scheduler.looks.drift(job_id, method).message()
 
 
 @jobs.get("/jobs/{job_id}/spec", dependencies=[WORKER])
@@ -413,18 +322,7 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
     app.state.service = service
     gate.body_limits = {**gate.body_limits, "/result": MAX_RESULT_BYTES}
     install(app, gate, role="scheduler")
-    for router in (jobs, calibrations, cluster, workers):
+    for router in (jobs, results, calibrations, cluster, workers):
         app.include_router(router)
     install_documentation(app)
     return app
-
-
-def finished_file(scheduler: Service, job_id: str) -> Path:
-    """Return the result file of a job; raises `Conflict` while there is none."""
-    job = scheduler.state.view(job_id)
-    if job.output is None:
-        raise Conflict(f"job {job_id} is {job.state}: it has no result file yet", state=job.state)
-    path = Path(job.output)
-    if not path.is_file():
-        raise Conflict(f"{path} is not where job {job_id} put it", state=job.state)
-    return path

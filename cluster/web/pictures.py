@@ -21,6 +21,7 @@ router = APIRouter(prefix="/data", include_in_schema=False)
 
 Kind = Literal["h5r", "csv", "hdf5", "yaml", "parquet", "smlm"]
 _THUMBNAIL_PX: Final = 96
+_PICTURE_TYPES: Final = {"png": "image/png", "tif": "image/tiff"}
 
 
 @router.get("/frame.png")
@@ -58,11 +59,14 @@ class NumberedPicture(PictureQuery):
     n: int = 0
 
 
-@router.get("/jobs/{job_id}/render.png")
-def picture(job_id: str, request: Request, query: Annotated[NumberedPicture, Query()]) -> Response:
+@router.get("/jobs/{job_id}/render.{kind}")
+def picture(
+    job_id: str, kind: Literal["png", "tif"], request: Request, query: Annotated[NumberedPicture, Query()]
+) -> Response:
     """Send the picture of a job as the cluster draws it."""
     wanted = query.model_dump(exclude_none=True, exclude={"n"})
-    return Response(visitor_of(request.scope).client.render(job_id, **wanted), media_type="image/png")
+    body = visitor_of(request.scope).client.render(job_id, kind=kind, **wanted)
+    return Response(body, media_type=_PICTURE_TYPES[kind])
 
 
 @router.get("/jobs/{job_id}/results.{kind}")

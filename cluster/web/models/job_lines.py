@@ -132,3 +132,8 @@ def _range(run: FailedFrames) -> str:
 def _some(ranges: list[str], most: int = 8) -> str:
     shown = ", ".join(ranges[:most])
     return shown if len(ranges) <= most else f"{shown} and {len(ranges) - most} more ranges"
+
+
+def pyme_command(path: str) -> str:
+    """Return the line that opens a result file in PYMEVisualize, where PYME's Python is the one that a terminal finds."""
+    return f'python -m PYME.LMVis.PYMEVisualise "{path}"'

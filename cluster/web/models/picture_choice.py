@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 from urllib.parse import urlencode
 
+from cluster.protocol import DriftMethod
+
 Style = Literal["gaussian", "histogram"]
 MOST_PX: Final = 2000  # a side of the picture that is asked for
 LEAST_PIXEL_NM: Final = 0.5
@@ -22,6 +24,8 @@ class PictureChoice:
     colour_by: Literal["frame", "z"] | None = None
     gamma: float = 0.5
     brightest: float = 0.99
+    filters: str | None = None
+    drift: DriftMethod | None = None
 
     @property
     def shown_nm(self) -> tuple[float, float, float, float]:
@@ -42,8 +46,16 @@ class PictureChoice:
             asked["region"] = ",".join(f"{value:.1f}" for value in self.region_nm)
         if self.colour_by is not None:
             asked["colour_by"] = self.colour_by
+        if self.filters is not None:
+            asked["filters"] = self.filters
+        if self.drift is not None:
+            asked["drift"] = self.drift
         asked |= {"gamma": self.gamma, "brightest": self.brightest}
         return urlencode(asked)
+
+    def counted(self) -> str:
+        """Return the query of `render.tif`: the same as grey values, which have neither colours nor a contrast."""
+        return replace(self, colour_by=None).query()
 
     def zoomed(self, x: float, y: float, factor: float) -> PictureChoice:
         """Return the look after zooming by a factor (over 1: nearer) about a point, as fractions of the picture."""

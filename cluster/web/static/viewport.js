@@ -80,6 +80,31 @@
       if (shift.e || shift.f) emitEvent("picture_move", { dx: -shift.e / box.width, dy: -shift.f / box.height });
     }
   });
+  /* A `.brush` is a histogram: a drag over it chooses a range, a click takes the choice away; sent as fractions of its width. */
+  let brush = null;
+  const acrossOf = (element, event) => {
+    const box = element.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  };
+  document.addEventListener("pointerdown", (event) => {
+    const element = event.target instanceof Element ? event.target.closest(".brush") : null;
+    if (!element || event.button !== 0) return;
+    event.preventDefault();
+    brush = { element, name: element.dataset.brush, from: acrossOf(element, event), rubber: Object.assign(document.createElement("div"), { className: "rubber" }) };
+    element.appendChild(brush.rubber);
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!brush) return;
+    const to = acrossOf(brush.element, event);
+    Object.assign(brush.rubber.style, { left: `${100 * Math.min(brush.from, to)}%`, right: `${100 * (1 - Math.max(brush.from, to))}%` });
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!brush) return;
+    const { element, name, from, rubber } = brush;
+    brush = null;
+    rubber.remove();
+    emitEvent("brushed", { name, from, to: acrossOf(element, event) });
+  });
   document.addEventListener("dblclick", (event) => {
     const port = portOf(event);
     if (!port || !stageOf(port)) return;

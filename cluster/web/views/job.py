@@ -6,15 +6,17 @@ import json
 from typing import Any, Final
 
 from fastapi import Request
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from cluster.errors import ClusterError
 from cluster.protocol import Job, JobDetail
-from cluster.web.models.job_lines import JobLine, failures, line_of, nothing_happens
+from cluster.web.models.job_lines import JobLine, failures, line_of, nothing_happens, pyme_command
 from cluster.web.models.machines import usable
 from cluster.web.models.picture_choice import PictureChoice, field_of
 from cluster.web.models.wording import moment
 from cluster.web.views.downloads import download_links
+from cluster.web.views.drift_panel import DriftPanel
+from cluster.web.views.histograms_panel import HistogramsPanel
 from cluster.web.views.jobs import cancel_dialog
 from cluster.web.views.picture import PictureView
 from cluster.web.views.shell import attempt, empty, shell
@@ -61,6 +63,9 @@ class JobView:
             whole,
             has_z="z" in detail.fit.lower() or "Astig" in detail.fit or "Interp" in detail.fit,
         )
+        self._histograms = HistogramsPanel(visitor, detail.id, self._picture.filter)
+        markers = bool(detail.analysis.get("track_fiducials"))
+        self._drift = DriftPanel(visitor, detail.id, self._picture.take_off, markers=markers)
 
     def build(self) -> None:
         """Make the widgets."""
@@ -94,22 +99,24 @@ class JobView:
         with ui.element("div").classes("result"):
             with ui.column().classes("full-width").style("gap: 8px"):
                 self._picture.build()
+                with ui.column().classes("panel").style("gap: 6px"):
+                    self._drift.build()
             with ui.column().classes("full-width").style("gap: 10px"):
                 self._build_figures()
 
     def _build_figures(self) -> None:
         self._figures: dict[str, ui.label] = {}
-        with ui.element("div").classes("panel facts"):
+        with ui.element("div").classes("panel figures"):
             for word, name in _FIGURES:
-                ui.label(word)
-                self._figures[name] = ui.label()
-        with ui.column().classes("panel").style("gap: 6px") as self._take:
-            ui.label("Take it home").classes("text-weight-bold")
-            download_links(self._detail.id)
-            self._output = ui.label().classes("small quiet mono output")
+                with ui.column():
+                    ui.label(word).classes("small quiet")
+                    self._figures[name] = ui.label()
         with ui.column().classes("panel").style("gap: 6px") as self._failures:
             ui.label("Failed frames").classes("text-weight-bold tone-warning")
             self._failed_rows = ui.column().classes("full-width").style("gap: 2px")
+        with ui.column().classes("panel").style("gap: 6px"):
+            self._histograms.build()
+        self._build_take_home()
         with ui.expansion("How it was done", icon="settings").classes("full-width"):
             for note in self._detail.notes:
                 ui.label(note).classes("small")
@@ -117,6 +124,23 @@ class JobView:
                 for name, value in self._detail.analysis.items():
                     ui.label(name)
                     ui.label(json.dumps(value, ensure_ascii=False)).classes("mono")
+
+    def _build_take_home(self) -> None:
+        with ui.column().classes("panel").style("gap: 6px"):
+            ui.label("Take it home").classes("text-weight-bold")
+            self._picture.build_links()
+            with ui.column().classes("full-width").style("gap: 6px") as self._take:
+                download_links(self._detail.id)
+                self._output = ui.label().classes("small quiet mono output")
+                with ui.row().classes("items-center full-width no-wrap").style("gap: 6px"):
+                    ui.label("In PYMEVisualize, on the cluster's machine:").classes("small")
+                    ui.button("Copy the command", icon="content_copy", on_click=self._copy_command).props(
+                        "flat dense no-caps size=sm"
+                    )
+
+    def _copy_command(self) -> None:
+        ui.clipboard.write(pyme_command(self._output.text))
+        ui.notify("Copied: paste it into a terminal on the machine that has the file.")
 
     def show(self, overview: Overview) -> None:
         """Show the job as it is now."""
@@ -152,7 +176,8 @@ class JobView:
 
     def _show_picture(self, line: JobLine, now: float) -> None:
         """Draw it anew while rows come, now and then, and once more at the end."""
-        self._picture.grow(line.localisations != "0", now, line.localisations, ended=not line.open)
+        if self._picture.grow(line.localisations != "0", now, line.localisations, ended=not line.open):
+            background_tasks.create(self._histograms.refresh())
 
     async def _retry_it(self) -> None:
         if await attempt(self._visitor, self._visitor.client.retry, self._detail.id):

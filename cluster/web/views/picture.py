@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from nicegui import events, ui
 
+from cluster.protocol import DriftMethod
 from cluster.web.models.picture_choice import PictureChoice
 from cluster.web.views.slider import Slider
 from cluster.web.views.viewport import stage_style, viewport
@@ -28,27 +30,8 @@ class PictureView:
 
     def build(self) -> None:
         """Make the widgets."""
-        colours = {"": "one colour", "frame": "by time"} | ({"z": "by depth"} if self._has_z else {})
         with ui.row().classes("items-center full-width").style("gap: 10px"):
-            ui.select(
-                _PIXELS, value=0, label="Pixel", on_change=lambda e: self._choose(pixel_nm=e.value or None)
-            ).props("dense").style("width: 90px")
-            ui.select(
-                colours, value="", label="Colour", on_change=lambda e: self._choose(colour_by=e.value or None)
-            ).props("dense").style("width: 120px")
-            styles = {"gaussian": "Gaussians", "histogram": "counts"}
-            ui.select(
-                styles, value="gaussian", label="Each as", on_change=lambda e: self._choose(style=e.value)
-            ).props("dense").style("width: 120px")
-            with ui.column().style("gap: 0; width: 130px"):
-                ui.label("Lift what is dim").classes("small quiet")
-                Slider(
-                    min=0.2,
-                    max=1.2,
-                    step=0.05,
-                    value=0.7,
-                    on_change=lambda e: self._choose(gamma=round(1.4 - e.value, 3)),
-                ).props('dense aria-label="Lift what is dim"')
+            self._build_choices()
             ui.space()
             for icon, word, act in (
                 ("zoom_in", "Zoom in", lambda: self._look(self._choice.zoomed(0.5, 0.5, 1.5))),
@@ -58,13 +41,18 @@ class PictureView:
                 ui.button(icon=icon, on_click=act).props(f'flat dense round aria-label="{word}"').tooltip(
                     word
                 )
-            self._png = ui.link("PNG", self._address).props("download").classes("button-link")
         with viewport("The picture so far; wheel zooms, drag moves", "server", 1.0) as (port, self._stage):
             self._image = ui.interactive_image(events=["mousemove"], sanitize=False).classes("full-width")
             self._image.on("mouse", self._point, throttle=0.1)
         with port:
             self._waiting = ui.label("The picture appears with the first results.").classes("waiting")
-        self._where = ui.label("wheel: zoom · drag: move · double click: everything").classes("small quiet")
+        with ui.row().classes("items-center full-width").style("gap: 6px 18px"):
+            self._slider("Brightness", 0.5, lambda value: {"brightest": round(1 - 10 ** (-4 + 4 * value), 5)})
+            self._slider("Lift what is dim", 0.5, lambda value: {"gamma": round(1.0 - value, 3) or 0.05})
+            ui.space()
+            self._where = ui.label("wheel: zoom · drag: move · double click: everything").classes(
+                "small quiet"
+            )
         ui.on(
             "picture_zoom",
             lambda e: self._look(self._choice.zoomed(e.args["x"], e.args["y"], e.args["factor"])),
@@ -72,6 +60,51 @@ class PictureView:
         ui.on("picture_move", lambda e: self._look(self._choice.moved(e.args["dx"], e.args["dy"])))
         ui.on("picture_whole", lambda: self._look(self._choice.whole()))
         self._fit()
+
+    def build_links(self) -> None:
+        """Make the links to the picture as it is seen."""
+        with ui.element("div").classes("downloads"):
+            self._png = ui.link("PNG as seen", self._address).props("download")
+            self._tif = ui.link("TIFF of it, to measure in", self._counted).props("download")
+
+    def filter(self, filters: str | None) -> None:
+        """Show only what is chosen."""
+        self._choose(filters=filters)
+
+    def take_off(self, drift: DriftMethod | None) -> None:
+        """Show it without a drift, or as the rows are."""
+        self._choose(drift=drift)
+
+    def _build_choices(self) -> None:
+        colours = {"": "one colour", "frame": "by time"} | ({"z": "by depth"} if self._has_z else {})
+        styles = {"gaussian": "Gaussians", "histogram": "counts"}
+        for choices, value, label, width, change in (
+            (_PIXELS, 0, "Pixel", 80, lambda value: {"pixel_nm": value or None}),
+            (colours, "", "Colour", 110, lambda value: {"colour_by": value or None}),
+            (styles, "gaussian", "Each as", 110, lambda value: {"style": value}),
+        ):
+            ui.select(
+                choices,
+                value=value,
+                label=label,
+                on_change=lambda e, change=change: self._choose(**change(e.value)),
+            ).props("dense").style(f"width: {width}px")
+
+    def _slider(self, word: str, value: float, change: Callable[[float], dict[str, Any]]) -> None:
+        with ui.row().classes("items-center no-wrap").style("gap: 8px"):
+            ui.label(word).classes("small quiet text-no-wrap")
+            slider = Slider(
+                min=0.0,
+                max=0.95,
+                step=0.05,
+                value=value,
+                on_change=lambda e: self._choose(**change(float(e.value))),
+            )
+            slider.props(f'dense aria-label="{word}"').style("width: 110px")
+
+    @property
+    def _counted(self) -> str:
+        return f"/data/jobs/{self._job_id}/render.tif?{self._choice.counted()}"
 
     @property
     def _address(self) -> str:
@@ -82,15 +115,16 @@ class PictureView:
         """Whether there is a picture yet."""
         return self._drawn is not None
 
-    def grow(self, anything: bool, now: float, version: str, *, ended: bool) -> None:
-        """Draw it anew if there is more to see, now and then, and once more at the end."""
+    def grow(self, anything: bool, now: float, version: str, *, ended: bool) -> bool:
+        """Draw it anew if there is more to see, now and then, and once more at the end; return whether that was done."""
         self._waiting.set_visibility(not anything)
         self._stage.set_visibility(anything)
         version = f"{version}, ended" if ended else version
         if not anything or version == self._drawn or (not ended and now - self._drawn_at < _REDRAW_S):
-            return
+            return False
         self._drawn, self._drawn_at = version, now
         self._draw()
+        return True
 
     def _choose(self, **changes: Any) -> None:
         self._look(replace(self._choice, **changes))
@@ -105,6 +139,7 @@ class PictureView:
         self._number += 1
         self._image.set_source(f"{self._address}&n={self._number}")
         self._png.props(f"href={self._address}")
+        self._tif.props(f"href={self._counted}")
 
     def _fit(self) -> None:
         x0, y0, x1, y1 = self._choice.shown_nm

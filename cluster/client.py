@@ -52,6 +52,7 @@ from cluster.protocol import (
     ProfileListing,
     SeriesFacts,
     SeriesListing,
+    UploadedFile,
     Worker,
 )
 from cluster.series_writer import SeriesWriter, split_options
@@ -66,6 +67,8 @@ _PREVIEW_S: Final = 90.0
 _ROWS_LIMIT_BYTES: Final = 2 << 30
 _PICTURE_LIMIT_BYTES: Final = 1 << 30
 _DRIFT_S: Final = 150.0
+_UPLOAD_S: Final = 120.0
+_PIECE_BYTES: Final = 1 << 20
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
 _PRESETS: Final = TypeAdapter(list[PresetInfo])
@@ -331,6 +334,27 @@ class Client(CalibrationCalls):
             limit_bytes=MAX_FRAMES_BYTES,
         )
         return decode_frames(reply.content)
+
+    def upload(self, path: str, content: Path | Iterator[bytes], *, size: int | None = None) -> UploadedFile:
+        """Put a file under the data server's roots: whole or not at all, and over nothing.
+
+        `content` is a file, or its bytes piece by piece, and then `size` says how many there are, if that is known.
+
+        Raises
+        ------
+        Conflict
+            If there is something of this name already.
+        Invalid, Forbidden, OutOfSpace
+            If the name is none under a root, nothing may be written, or the disk is nearly full.
+        """
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                pieces = iter(partial(file.read, _PIECE_BYTES), b"")
+                return self.upload(path, pieces, size=content.stat().st_size)
+        headers = {} if size is None else {"content-length": str(size)}
+        route = f"{_API}/files/{quote(path)}"
+        reply = self._data_link().request("PUT", route, content, headers=headers, timeout_s=_UPLOAD_S)
+        return reply.message(UploadedFile)
 
     def series_writer(
         self, path: str, *, height: int, width: int, dtype: str = "uint16", **others: Any

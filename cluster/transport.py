@@ -146,11 +146,13 @@ class Reply:
             ) from error
 
 
-def request_arguments(body: Message | bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return httpx's arguments for a body: a message as JSON, or bytes as they are."""
+def request_arguments(
+    body: Message | bytes | Iterator[bytes] | None, headers: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return httpx's arguments for a body: a message as JSON, or bytes as they are, at once or piece by piece."""
     if body is None:
         return {"headers": dict(headers)}
-    if isinstance(body, bytes):
+    if not isinstance(body, Message):
         return {"headers": {"content-type": "application/octet-stream", **headers}, "content": body}
     content = body.model_dump_json().encode()
     return {"headers": {"content-type": "application/json", **headers}, "content": content}
@@ -262,7 +264,7 @@ class BlockingLink:
         self,
         method: str,
         path: str,
-        body: Message | bytes | None = None,
+        body: Message | bytes | Iterator[bytes] | None = None,
         *,
         limit_bytes: int = MAX_REPLY_BYTES,
         **options: Any,
@@ -277,7 +279,7 @@ class BlockingLink:
         self,
         method: str,
         path: str,
-        body: Message | bytes | None = None,
+        body: Message | bytes | Iterator[bytes] | None = None,
         *,
         params: Mapping[str, str | int | float] | None = None,
         headers: Mapping[str, str] | None = None,

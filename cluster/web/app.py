@@ -12,6 +12,8 @@ from nicegui import core, ui
 from cluster.http import Gate, install
 from cluster.web.doorway import Doorway, install_login
 from cluster.web.pictures import router
+from cluster.web.uploads import reads_itself
+from cluster.web.uploads import router as uploads
 from cluster.web.visitors import Visitors
 
 VIEWS: Final = ("jobs", "job", "series", "analyse", "cluster_view")
@@ -21,9 +23,11 @@ def create_app(visitors: Visitors, gate: Gate, *, cookie: str) -> FastAPI:
     """Build the application; once a process, as NiceGUI keeps its own in a module."""
     app = FastAPI(title="clusterofone page", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Doorway, visitors=visitors, cookie=cookie)
+    gate.reads_itself = reads_itself
     install(app, gate, role="web")
     install_login(app, visitors, cookie, insecure=gate.insecure)
     app.include_router(router)
+    app.include_router(uploads)
     app.mount("/page", StaticFiles(packages=[("cluster.web", "static")]))
     for view in VIEWS:
         import_module(f"cluster.web.views.{view}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -11,7 +12,7 @@ from nicegui import ui
 from cluster.errors import ClusterError
 from cluster.protocol import SeriesListing
 from cluster.web.models.series_lines import SeriesLine, lines_of, sentence, trail
-from cluster.web.views.shell import empty, shell
+from cluster.web.views.shell import attempt, empty, shell
 from cluster.web.visitors import Visitor, visitor_of
 
 _SHOWN: Final = 200
@@ -61,6 +62,27 @@ class Browser:
             self._go.set_enabled(False)
         self._body = ui.column().classes("full-width").style("gap: 0")
         self._show()
+        if self._visitor.may_submit and not self._trouble:
+            self._build_drop()
+
+    def _build_drop(self) -> None:
+        ui.add_body_html('<script src="/page/upload.js" defer></script>')
+        with ui.element("div").classes("drop").props(f"data-under={json.dumps(self._listing.under)}"):
+            with ui.row().classes("items-center").style("gap: 8px"):
+                ui.icon("upload_file", size="24px").classes("quiet")
+                ui.label("Files from elsewhere: drop them here, with the sidecar that belongs to them, or")
+                ui.button("Choose files").props("flat dense no-caps").classes("drop-choose")
+            ui.label("They are copied into this folder of the data server; nothing is written over.").classes(
+                "quiet small"
+            )
+            ui.element("div").classes("drop-list full-width").props('aria-live="polite"')
+        ui.on("uploaded", self._reload)
+
+    async def _reload(self) -> None:
+        listing = await attempt(self._visitor, self._visitor.client.series, self._listing.under)
+        if listing is not None:
+            self._listing = listing
+            self._show()
 
     def _show(self) -> None:
         lines = lines_of(self._listing, self._visitor.wall(), self._wanted.value or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import random
 import secrets
@@ -13,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cluster.arrays import MAX_FRAMES_BYTES, FrameRange, decode_frames
@@ -27,25 +25,21 @@ from cluster.calibration_client import POLL_S as _POLL_S
 from cluster.calibration_client import CalibrationCalls, listed
 from cluster.config import Places
 from cluster.data_link import data_link
-from cluster.errors import Conflict, Internal, NotAllowed, NotFound, TransientError, Unavailable
+from cluster.errors import Internal, NotAllowed, NotFound, TransientError
 from cluster.events import parsed_events
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
-    DriftMethod,
     FitInfo,
     Identity,
     Job,
     JobCheck,
     JobDetail,
-    JobDrift,
-    JobHistograms,
     JobList,
     JobRequest,
     JoinDecision,
     Message,
     PendingJoin,
     PendingJoins,
-    PictureQuery,
     PresetInfo,
     Preview,
     PreviewRequest,
@@ -55,6 +49,7 @@ from cluster.protocol import (
     UploadedFile,
     Worker,
 )
+from cluster.result_client import ResultCalls, job_route
 from cluster.series_writer import SeriesWriter, split_options
 from cluster.transport import BlockingLink, Reply, normalised_url, series_route
 
@@ -75,7 +70,7 @@ _PRESETS: Final = TypeAdapter(list[PresetInfo])
 _ANY_JOB: Final[TypeAdapter[Job | JobDetail]] = TypeAdapter(Job | JobDetail)
 
 
-class Client(CalibrationCalls):
+class Client(CalibrationCalls, ResultCalls):
     """A cluster, as a script sees it. Every method raises the errors of `cluster.errors`.
 
     Without `url` the cluster is looked for: CLUSTEROFONE_SCHEDULER, the configuration file, this user's cluster on
@@ -168,15 +163,15 @@ class Client(CalibrationCalls):
 
     def job(self, job_id: str) -> JobDetail:
         """Return a job with everything that decides its result; raises `NotFound`."""
-        return self._again("GET", _job_route(job_id)).message(JobDetail)
+        return self._again("GET", job_route(job_id)).message(JobDetail)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; the frames that are finished are kept as a partial result."""
-        return _job(self._again("DELETE", _job_route(job_id)))
+        return _job(self._again("DELETE", job_route(job_id)))
 
     def retry(self, job_id: str) -> Job:
         """Queue a job's failed frames again."""
-        return _job(self._again("POST", _job_route(job_id, "/retry")))
+        return _job(self._again("POST", job_route(job_id, "/retry")))
 
     def watch(self, job_id: str, *, poll_s: float = _POLL_S) -> Iterator[Job]:
         """Yield a job at each change, and last in the state in which it ended.
@@ -222,64 +217,6 @@ class Client(CalibrationCalls):
         )
         return self._link.request("POST", f"{_API}/preview", request, timeout_s=_PREVIEW_S).message(Preview)
 
-    # --- results ---
-
-    def localisations(self, job_id: str, from_row: int = 0) -> np.ndarray[Any, Any]:
-        """Return the rows so far, in the order of their commits, from one on; go on at `from_row + len(rows)`."""
-        reply = self._again(
-            "GET",
-            _job_route(job_id, "/localisations"),
-            params={"from_row": from_row},
-            limit_bytes=_ROWS_LIMIT_BYTES,
-        )
-        try:
-            rows: np.ndarray[Any, Any] = np.lib.format.read_array(
-                io.BytesIO(reply.content), allow_pickle=False
-            )
-        except (ValueError, EOFError) as error:
-            raise Internal(f"{reply.url} did not send a table") from error
-        return rows
-
-    def download(self, job_id: str, kind: str, path: Path | str, *, overwrite: bool = False) -> Path:
-        """Save a job's result under a name, whole or not at all: "h5r", "csv", "parquet", "hdf5", "yaml" or "smlm".
-
-        Raises
-        ------
-        Conflict
-            If the job has not finished, or there is a file of that name and `overwrite` is false.
-        """
-        target = Path(path)
-        if target.exists() and not overwrite:
-            raise Conflict(f"{target} exists already")
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            self._persist(lambda: self._save(_job_route(job_id, f"/results.{kind}"), partial))
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-        return target
-
-    def render(
-        self, job_id: str, *, kind: Literal["png", "tif"] = "png", pixel_nm: float = 10.0, **look: Any
-    ) -> bytes:
-        """Return the picture so far; `look` is what `PictureQuery` has: region, colour_by, gamma, filters, drift …"""
-        query = PictureQuery(pixel_nm=pixel_nm, **look).model_dump(exclude_defaults=True)
-        reply = self._again(
-            "GET", _job_route(job_id, f"/render.{kind}"), params=query, limit_bytes=_PICTURE_LIMIT_BYTES
-        )
-        return reply.content
-
-    def histograms(self, job_id: str, filters: str | None = None, *, bins: int = 60) -> JobHistograms:
-        """Return how the localisations so far are distributed, all and those that "photons=300..,precision_nm=..20" choose."""
-        params: dict[str, str | int] = {"bins": bins} | ({"filters": filters} if filters else {})
-        return self._again("GET", _job_route(job_id, "/histograms"), params=params).message(JobHistograms)
-
-    def drift(self, job_id: str, method: DriftMethod = "correlation") -> JobDrift:
-        """Return by how much the sample moved, from the localisations or from markers; no row is changed."""
-        params = {"method": method}
-        route = _job_route(job_id, "/drift")
-        return self._again("GET", route, params=params, timeout_s=_DRIFT_S).message(JobDrift)
-
     # --- the cluster ---
 
     def identity(self) -> Identity:
@@ -317,9 +254,10 @@ class Client(CalibrationCalls):
 
     # --- series ---
 
-    def series(self, under: str = "") -> SeriesListing:
-        """Return the folders and series that lie under a folder of the data server."""
-        return self._from_data(f"{_API}/series", params={"under": under}).message(SeriesListing)
+    def series(self, under: str = "", *, calibrations: bool = False) -> SeriesListing:
+        """Return the folders and series that lie under a folder of the data server; also shift fields and width curves, if asked."""
+        params = {"under": under} | ({"calibrations": "true"} if calibrations else {})
+        return self._from_data(f"{_API}/series", params=params).message(SeriesListing)
 
     def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
         """Return what a series is: shape, frames, metadata; with `follow` as one that another program may still write."""
@@ -379,7 +317,7 @@ class Client(CalibrationCalls):
         return Attempts(self._backoff, clock=self._pace.clock, rng=self._pace.rng)
 
     def _changes(self, job_id: str, poll_s: float) -> Iterator[Job]:
-        route = f"{_API}{_job_route(job_id, '/events')}"
+        route = f"{_API}{job_route(job_id, '/events')}"
         try:
             with self._link.stream("GET", route, timeout_s=_QUIET_S) as response:
                 for event in parsed_events(response.iter_lines()):
@@ -390,17 +328,6 @@ class Client(CalibrationCalls):
             yield job
             if job.state not in ENDED:
                 self._sleep(poll_s)
-
-    def _save(self, path: str, partial: Path) -> None:
-        with self._link.stream("GET", f"{_API}{path}") as response, partial.open("wb") as file:
-            written = 0
-            for part in response.iter_bytes():
-                written += file.write(part)
-            promised = response.headers.get("content-length")
-            if promised is not None and int(promised) != written:
-                raise Unavailable(f"{written} bytes arrived of {promised}")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _from_data(self, path: str, **options: Any) -> Reply:
         return self._persist(lambda: self._data_link().request("GET", path, **options))
@@ -425,10 +352,6 @@ def _located(
     locator = Locator(Places.of_user(environ), role="owner")
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has a running loop already
         return aside.submit(lambda: asyncio.run(locator.locate(wanted))).result()
-
-
-def _job_route(job_id: str, tail: str = "") -> str:
-    return f"/jobs/{quote(job_id, safe='')}{tail}"
 
 
 def _job(reply: Reply) -> Job:

@@ -155,7 +155,7 @@ class SeriesEntry(Message):
     """One line of a listing."""
 
     path: Text
-    kind: Literal["folder", "series"]
+    kind: Literal["folder", "series", "calibration"]
     bytes: int | None = None
     modified: float | None = None
 

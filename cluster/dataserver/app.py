@@ -144,10 +144,10 @@ async def identify(request: Request) -> Identity:
 
 @_router.get("/series")
 async def list_series(
-    reading: ReadingDep, under: Annotated[str, Query(max_length=1024)] = ""
+    reading: ReadingDep, under: Annotated[str, Query(max_length=1024)] = "", calibrations: bool = False
 ) -> SeriesListing:
-    """List the folders and series in a folder."""
-    return await reading(reading.store.listing, under)
+    """List the folders and series in a folder; `calibrations`: also the files that may be a shift field or width curves."""
+    return await reading(reading.store.listing, under, calibrations=calibrations)
 
 
 @_router.get("/calibrations/{path:path}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from cluster import job_calibrations
 from cluster.arrays import FrameRange
@@ -44,6 +44,7 @@ from cluster.stored_frames import StoredRange
 T = TypeVar("T")
 MAX_REQUEST_BYTES: Final = 256 << 20
 _RESULTS_FOLDER: Final = "analysis"
+_CALIBRATION_SUFFIX: Final = ".json"
 
 
 class SeriesStore:
@@ -65,8 +66,10 @@ class SeriesStore:
         )
         self._growing = GrowingReaders(open_written if parsers is None else parsers.open_written, now=now)
 
-    def listing(self, under: str) -> SeriesListing:
+    def listing(self, under: str, *, calibrations: bool = False) -> SeriesListing:
         """Return the folders and series in a folder; of two roots that have the same name, the first's.
+
+        With `calibrations` also the files that may be a shift field or width curves, and the folders of results, where those lie.
 
         Raises
         ------
@@ -77,7 +80,7 @@ class SeriesStore:
         for root, folder in self._roots.folders(under):
             with os.scandir(folder) as found:
                 for item in found:
-                    entry = _entry(item, root, under)
+                    entry = _entry(item, root, under, calibrations=calibrations)
                     if entry is not None:
                         entries.setdefault(entry.path, entry)
         return SeriesListing(under=under, entries=[entries[path] for path in sorted(entries, key=_listed_by)])
@@ -220,7 +223,7 @@ class SeriesStore:
             If it is larger than any.
         """
         file = self._roots.file(path, "calibration")
-        if not path.lower().endswith(".json"):
+        if not path.lower().endswith(_CALIBRATION_SUFFIX):
             raise Invalid(f"{path} is not a calibration: those are .json", field="path")
         try:
             with file.open("rb") as opened:
@@ -315,8 +318,10 @@ def _within(ranges: Sequence[tuple[int, int]], start: int, stop: int) -> set[int
     return {n for first, last in ranges for n in range(max(first, start), min(last, stop))}
 
 
-def _entry(item: os.DirEntry[str], root: Path, under: str) -> SeriesEntry | None:
-    """Return the line of a folder or series, or None for what is neither, cannot be asked for, or leads elsewhere."""
+def _entry(
+    item: os.DirEntry[str], root: Path, under: str, *, calibrations: bool = False
+) -> SeriesEntry | None:
+    """Return the line of a folder, series or calibration, or None for what is neither, cannot be asked for, or leads elsewhere."""
     path = f"{under}/{item.name}" if under else item.name
     try:
         checked_segments(path)
@@ -325,14 +330,17 @@ def _entry(item: os.DirEntry[str], root: Path, under: str) -> SeriesEntry | None
         if item.is_dir() and is_series_folder(Path(item.path)):
             return SeriesEntry(path=path, kind="series", modified=item.stat().st_mtime)
         if item.is_dir():
-            hidden = item.name == _RESULTS_FOLDER and not _holds_series(item)
+            hidden = not calibrations and item.name == _RESULTS_FOLDER and not _holds_series(item)
             return None if hidden else SeriesEntry(path=path, kind="folder")
+        kind: Literal["series", "calibration"] = "series"
         if not is_series_name(item.name):
-            return None
+            if not (calibrations and item.name.lower().endswith(_CALIBRATION_SUFFIX)):
+                return None
+            kind = "calibration"
         found = item.stat()
     except (OSError, Invalid):
         return None
-    return SeriesEntry(path=path, kind="series", bytes=found.st_size, modified=found.st_mtime)
+    return SeriesEntry(path=path, kind=kind, bytes=found.st_size, modified=found.st_mtime)
 
 
 def _holds_series(folder: os.DirEntry[str]) -> bool:

@@ -10,12 +10,16 @@ from cluster.errors import Invalid, NotFound
 from cluster.protocol import FitInfo, JobDetail, JobRequest, PresetInfo, PreviewRequest
 from cluster.web.models.setting_fields import SettingField, changed, fields_of, filled
 
+MICROSCOPE = "microscope"
 Rectangle = tuple[int, int, int, int]
 
 
 @dataclass
 class Draft:
-    """What will be asked for. `values` are the settings by name, complete; `edits` the metadata that were typed here."""
+    """What will be asked for. `values` are the settings by name, complete; `edits` the metadata that were typed here.
+
+    `microscope` is a profile by name, "none" for none of them; None: those that say that they are for the series.
+    """
 
     series: list[str]
     fits: list[FitInfo]
@@ -24,6 +28,7 @@ class Draft:
     edits: dict[str, Any] = field(default_factory=dict)
     fields: list[SettingField] = field(default_factory=list)
     follow: bool = False
+    microscope: str | None = None
 
     @classmethod
     def begin(cls, series: list[str], fits: list[FitInfo], fit: str = "LatGaussFitFR") -> Draft:
@@ -62,6 +67,8 @@ class Draft:
         """Take over the settings of a preset; the others stay. Raises `NotFound` if it wants a fit that is not here."""
         if "fit" in preset.settings:
             self.choose_fit(str(preset.settings["fit"]))
+        if MICROSCOPE in preset.settings:
+            self.microscope = str(preset.settings[MICROSCOPE])
         said = {**preset.settings, **(preset.settings.get("options") or {})}
         self.values |= {one.name: said[one.name] for one in self.fields if one.name in said}
 
@@ -82,7 +89,8 @@ class Draft:
     @property
     def analysis(self) -> dict[str, Any]:
         """Return the settings as a job says them: the fit, and what differs from its defaults."""
-        return {"fit": self.fit, **changed(self.fields, self.values)}
+        chosen = {} if self.microscope is None else {MICROSCOPE: self.microscope}
+        return {"fit": self.fit, **chosen, **changed(self.fields, self.values)}
 
     def edit(self, key: str, value: Any) -> None:
         """Give a metadata value; None takes back what was typed."""
@@ -124,11 +132,13 @@ class Draft:
                 'a file of settings has "analysis" and "metadata"; save one here to see', field="analysis"
             )
         self.choose_fit(str(analysis.get("fit", self.fit)))
-        known = {"fit", "options", *(one.name for one in self.fields)}
+        known = {"fit", "options", MICROSCOPE, *(one.name for one in self.fields)}
         if unknown := [name for name in analysis if name not in known]:
             raise Invalid(f"{self.fit} has no setting {', '.join(unknown)}", field=f"analysis.{unknown[0]}")
         self.values = filled(self.fields, analysis)
         self.edits = dict(metadata)
+        microscope = analysis.get(MICROSCOPE)
+        self.microscope = None if microscope is None else str(microscope)
 
 
 def rectangle_px(drawn: Mapping[str, float], height: int, width: int) -> Rectangle | None:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from cluster.protocol import JobCheck
+from cluster.protocol import JobCheck, ProfileListing
 
 OFFSET_KEY: Final = "Camera.ADOffset"
+BY_ITSELF: Final = ""
 _LONGEST: Final = 120
 
 
@@ -55,6 +56,18 @@ def rows_of(
         for key in keys
     ]
     return sorted(rows, key=lambda row: (not row.urgent, not row.doubt, not row.required, row.key))
+
+
+def profile_choices(listing: ProfileListing) -> dict[str, str]:
+    """Return the microscope profiles to choose from, by name: those that are for the series by themselves come first, broken ones not at all."""
+    fitting = [one.name for one in listing.profiles if one.matches and one.problem is None]
+    by_itself = f"by itself: {', '.join(fitting)}" if fitting else "by itself: none is for this camera"
+    named = {
+        one.name: f"{one.name}: {one.title}" if one.title else one.name
+        for one in listing.profiles
+        if one.problem is None
+    }
+    return {BY_ITSELF: by_itself, **named, "none": "none"}
 
 
 def typed(text: str) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cluster.protocol import SeriesEntry, SeriesFacts, SeriesListing
 from cluster.web.models.wording import ago, plural, size
+
+_CALIBRATIONS: Final = frozenset({"shifts", "sigma_curves"})
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,13 @@ def lines_of(listing: SeriesListing, now: float, wanted: str = "") -> list[Serie
     found = [_line(entry, now) for entry in listing.entries]
     kept = [line for line in found if wanted.lower() in line.name.lower()]
     return sorted(kept, key=lambda line: (not line.is_folder, line.name.lower()))
+
+
+def files_for(listing: SeriesListing, setting: str, now: float, wanted: str = "") -> list[SeriesLine]:
+    """Return the folders, and the files that a setting may name: calibrations for `shifts` and `sigma_curves`, else what holds frames."""
+    kind = "calibration" if setting in _CALIBRATIONS else "series"
+    kept = [entry for entry in listing.entries if entry.kind in {"folder", kind}]
+    return lines_of(SeriesListing(under=listing.under, entries=kept), now, wanted)
 
 
 def trail(under: str) -> list[tuple[str, str]]:

@@ -60,6 +60,11 @@ class SettingField:
     owner: str = ""
 
     @property
+    def is_file(self) -> bool:
+        """Return whether the value is the name of a file under a root."""
+        return self.group == "Files"
+
+    @property
     def title(self) -> str:
         """Return the label with the unit."""
         return f"{self.label} [{self.unit}]" if self.unit else self.label

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from nicegui import events, ui
 
 from cluster.errors import ClusterError
-from cluster.protocol import JobCheck, PresetInfo, SeriesFacts
+from cluster.protocol import JobCheck, PresetInfo, ProfileListing, SeriesFacts
 from cluster.web.models.draft import Draft, Rectangle
 from cluster.web.models.metadata_rows import OFFSET_KEY, offset_doubt
 from cluster.web.models.series_lines import sentence
@@ -30,6 +30,7 @@ async def analyse(
         draft = await _draft(visitor, series or [], like)
         presets = await visitor.ask(visitor.client.presets)
         facts = await visitor.ask(visitor.client.facts, draft.series[0])
+        profiles = await visitor.ask(visitor.client.profiles, draft.series[0])
     except ClusterError as error:
         with shell(visitor, ""):
             empty("This series cannot be shown.", error.detail)
@@ -39,7 +40,7 @@ async def analyse(
         if facts.frames == 0:
             empty("This series holds no frames yet.", "Reload the page when the camera has taken some.")
             return
-        workbench = Workbench(visitor, draft, facts, presets)
+        workbench = Workbench(visitor, draft, facts, presets, profiles)
         workbench.build()
     await workbench.check()
 
@@ -54,13 +55,20 @@ async def _draft(visitor: Visitor, series: list[str], like: str) -> Draft:
 class Workbench:
     """The widgets, and the one draft that all of them change."""
 
-    def __init__(self, visitor: Visitor, draft: Draft, facts: SeriesFacts, presets: list[PresetInfo]) -> None:
+    def __init__(
+        self,
+        visitor: Visitor,
+        draft: Draft,
+        facts: SeriesFacts,
+        presets: list[PresetInfo],
+        profiles: ProfileListing,
+    ) -> None:
         self._visitor = visitor
         self._draft = draft
         self._facts = facts
         self._viewer = Viewer(visitor, facts, self._frame_shown, self._choose_roi)
-        self._metadata = MetadataPanel(draft, self.check)
-        self._settings = SettingsPanel(draft, presets, self.check)
+        self._metadata = MetadataPanel(draft, profiles, self.check)
+        self._settings = SettingsPanel(visitor, draft, presets, self.check)
         self._test = TestPanel(visitor, draft, self._viewer, self._threshold_moved)
 
     def build(self) -> None:

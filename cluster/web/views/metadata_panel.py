@@ -5,23 +5,38 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nicegui import ui
+from nicegui import events, ui
 
-from cluster.protocol import JobCheck
+from cluster.protocol import JobCheck, ProfileListing
 from cluster.web.models.draft import Draft
-from cluster.web.models.metadata_rows import MetadataRow, rows_of, typed
+from cluster.web.models.metadata_rows import BY_ITSELF, MetadataRow, profile_choices, rows_of, typed
 
 
 class MetadataPanel:
     """The widgets. `changed` is awaited when a value was typed."""
 
-    def __init__(self, draft: Draft, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, draft: Draft, profiles: ProfileListing, changed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._draft = draft
+        self._profiles = profiles
         self._changed = changed
         self._shown: list[MetadataRow] = []
 
     def build(self) -> None:
         """Make the widgets."""
+        if self._profiles.profiles:
+            self._profile = ui.select(
+                profile_choices(self._profiles),
+                value=self._draft.microscope or BY_ITSELF,
+                label="Microscope profile",
+                on_change=self._choose_profile,
+            )
+            self._profile.props("dense").classes("full-width")
+        else:
+            ui.label(
+                "What is true of this microscope every day can stand in a profile: clusterofone profiles SERIES --new NAME"
+            ).classes("quiet small")
         self._said = ui.label().classes("tone-bad text-weight-medium")
         self._body = ui.column().classes("scroll").style("gap: 0")
         with ui.row().classes("items-center full-width").style("gap: 8px"):
@@ -35,6 +50,8 @@ class MetadataPanel:
 
     def show(self, check: JobCheck, doubts: dict[str, str]) -> None:
         """Show what the metadata are now."""
+        if self._profiles.profiles:
+            self._profile.set_value(self._draft.microscope or BY_ITSELF)
         missing = len(check.missing)
         said = (
             f"{missing} value{'s' * (missing != 1)} missing: type {'them' if missing != 1 else 'it'} below"
@@ -73,6 +90,11 @@ class MetadataPanel:
                     ui.button(icon="undo", on_click=lambda _, key=row.key: self._edit(key, "")).props(
                         'flat dense round size=sm aria-label="Take back"'
                     )
+
+    async def _choose_profile(self, event: events.ValueChangeEventArguments[Any]) -> None:
+        if (event.value or None) != self._draft.microscope:
+            self._draft.microscope = event.value or None
+            await self._changed()
 
     async def _edit(self, key: str, text: Any) -> None:
         self._draft.edit(key, typed(str(text or "")))

@@ -12,8 +12,11 @@ from nicegui import events, ui
 from cluster.errors import ClusterError, Invalid
 from cluster.protocol import PresetInfo
 from cluster.web.models.draft import Draft
+from cluster.web.models.series_lines import parent_of
 from cluster.web.models.setting_fields import SettingField
+from cluster.web.views.file_chooser import FileChooser
 from cluster.web.views.shell import complain
+from cluster.web.visitors import Visitor
 
 _OPEN: Final = frozenset({"Detection", "Background"})
 _MOST_BYTES: Final = 256 << 10
@@ -23,8 +26,13 @@ class SettingsPanel:
     """The widgets. `changed` is awaited when a setting was changed."""
 
     def __init__(
-        self, draft: Draft, presets: list[PresetInfo], changed: Callable[[], Awaitable[None]]
+        self,
+        visitor: Visitor,
+        draft: Draft,
+        presets: list[PresetInfo],
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
+        self._visitor = visitor
         self._draft = draft
         self._presets = {preset.name: preset for preset in presets if preset.problem is None}
         self._changed = changed
@@ -111,9 +119,24 @@ class SettingsPanel:
         else:
             widget = ui.input(field.title + needed, value=shown, placeholder=_placeholder(field))
             widget.on("change", lambda: self._set(field, widget.value))
+            if field.is_file:
+                self._add_chooser(field, widget)
         widget.props("dense")
         self._widgets.append((field, widget))
         widget.tooltip(f"{field.help} (default: {_default(field)})")
+
+    def _add_chooser(self, field: SettingField, widget: ui.input) -> None:
+        chooser = FileChooser(self._visitor, field.name, parent_of(self._draft.series[0]))
+
+        async def choose() -> None:
+            path = await chooser.ask(field.label)
+            if path is not None:
+                await self._set(field, path)
+
+        with widget.add_slot("append"):
+            ui.button(icon="folder_open", on_click=choose).props(
+                f'flat dense round size=sm aria-label="Choose {field.label}"'
+            )
 
     async def _set(self, field: SettingField, given: Any) -> None:
         try:

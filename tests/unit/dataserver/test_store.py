@@ -348,3 +348,18 @@ def test_a_listing_does_not_show_links_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "root" / "way out").symlink_to(tmp_path / "secret")
 
     assert SeriesStore([tmp_path / "root"]).listing("").entries == []
+
+
+def test_a_listing_for_settings_shows_calibrations_and_where_results_lie(
+    tmp_path: Path, store: SeriesStore
+) -> None:
+    (tmp_path / "shifts.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "analysis").mkdir()
+
+    listed = {entry.path: entry.kind for entry in store.listing("", calibrations=True).entries}
+
+    assert listed["shifts.json"] == "calibration"
+    assert listed["analysis"] == "folder"
+    assert "notes.txt" not in listed
+    assert "shifts.json" not in {entry.path for entry in store.listing("").entries}

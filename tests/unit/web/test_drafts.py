@@ -67,7 +67,23 @@ def test_presets_are_taken_over_with_their_fit_and_the_rest_stays() -> None:
         "threshold": 2.0,
         "background": "0:0",
         "debounce_radius": 6.0,
+        "microscope": "left",
     }
+
+
+def test_a_profile_is_saved_loaded_and_left_out_when_none_is_chosen() -> None:
+    begun, again = draft(), draft()
+    begun.microscope = "left"
+
+    again.load(dict(begun.saved()))
+    fresh = draft()
+    fresh.microscope = "left"
+    fresh.load({"analysis": {"fit": "LatGaussFitFR"}})
+
+    assert again.analysis == {"fit": "LatGaussFitFR", "microscope": "left"}
+    assert again.request("a.tif").analysis["microscope"] == "left"
+    assert fresh.microscope is None
+    assert "microscope" not in fresh.analysis
 
 
 def test_a_typed_value_can_be_taken_back() -> None:

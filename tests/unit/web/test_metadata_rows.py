@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.protocol import JobCheck
-from cluster.web.models.metadata_rows import offset_doubt, rows_of, typed
+from cluster.protocol import JobCheck, ProfileInfo, ProfileListing
+from cluster.web.models.metadata_rows import offset_doubt, profile_choices, rows_of, typed
 
 
 def check(**changes: Any) -> JobCheck:
@@ -93,3 +93,22 @@ def test_an_offset_that_cannot_be_this_cameras_is_doubted(offset: Any, doubtful:
     frame = np.random.default_rng(1).normal(104, 3, (64, 64)).astype(np.float32)
 
     assert bool(offset_doubt(frame, offset, 3.0)) == doubtful
+
+
+def test_profiles_are_offered_by_name_and_broken_ones_are_not() -> None:
+    profiles = [
+        ProfileInfo(name="left", file="left.toml", title="sCMOS, left port", matches=True),
+        ProfileInfo(name="right", file="right.toml", matches=False),
+        ProfileInfo(name="torn", file="torn.toml", matches=True, problem="torn.toml: no TOML"),
+    ]
+
+    choices = profile_choices(ProfileListing(folder="/p", profiles=profiles))
+    none_fits = profile_choices(ProfileListing(folder="/p", profiles=profiles[1:2]))
+
+    assert choices == {
+        "": "by itself: left",
+        "left": "left: sCMOS, left port",
+        "right": "right",
+        "none": "none",
+    }
+    assert none_fits[""] == "by itself: none is for this camera"

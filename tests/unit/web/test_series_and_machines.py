@@ -8,7 +8,7 @@ import pytest
 
 from cluster.protocol import DataServerInfo, Identity, SeriesEntry, SeriesFacts, SeriesListing, Worker
 from cluster.web.models.machines import headline, join_lines, usable, worker_lines
-from cluster.web.models.series_lines import lines_of, sentence, trail
+from cluster.web.models.series_lines import files_for, lines_of, sentence, trail
 
 
 def listing() -> SeriesListing:
@@ -25,6 +25,14 @@ def test_folders_come_first_and_names_are_without_their_folder() -> None:
 
     assert [line.name for line in lines] == ["old", "A.tif", "b.tif"]
     assert (lines[2].size, lines[2].changed) == ("2 MB", "1 min ago")
+
+
+def test_a_setting_is_offered_the_files_that_it_may_name() -> None:
+    entries = [*listing().entries, SeriesEntry(path="day/shifts.json", kind="calibration")]
+    mixed = SeriesListing(under="day", entries=entries)
+
+    assert [line.name for line in files_for(mixed, "shifts", 0.0)] == ["old", "shifts.json"]
+    assert [line.name for line in files_for(mixed, "dark_map", 0.0)] == ["old", "A.tif", "b.tif"]
 
 
 def test_a_search_is_for_a_part_of_the_name() -> None:

@@ -37,6 +37,7 @@ from cluster.protocol import (
     JobList,
     JobRequest,
     JoinDecision,
+    LogTail,
     Message,
     PendingJoin,
     PendingJoins,
@@ -44,6 +45,7 @@ from cluster.protocol import (
     Preview,
     PreviewRequest,
     ProfileListing,
+    RootSpace,
     SeriesFacts,
     SeriesListing,
     UploadedFile,
@@ -64,6 +66,7 @@ _PICTURE_LIMIT_BYTES: Final = 1 << 30
 _DRIFT_S: Final = 150.0
 _UPLOAD_S: Final = 120.0
 _PIECE_BYTES: Final = 1 << 20
+_ROOTS: Final = TypeAdapter(list[RootSpace])
 _WORKERS: Final = TypeAdapter(list[Worker])
 _FITS: Final = TypeAdapter(list[FitInfo])
 _PRESETS: Final = TypeAdapter(list[PresetInfo])
@@ -239,6 +242,22 @@ class Client(CalibrationCalls, ResultCalls):
     def workers(self) -> list[Worker]:
         """Return the workers."""
         return listed(_WORKERS, self._again("GET", "/workers"))
+
+    def drain(self, worker_id: str) -> None:
+        """Give a worker no more work; it finishes what it has begun."""
+        self._again("POST", f"/workers/{quote(worker_id, safe='')}/drain")
+
+    def log(self, lines: int = 200) -> list[str]:
+        """Return the last lines that the scheduler logged, oldest first."""
+        return self._again("GET", "/log", params={"lines": lines}).message(LogTail).lines
+
+    def roots(self, dataserver_id: str) -> list[RootSpace]:
+        """Return the folders of a data server with the room on their disks; raises `Unavailable` if it does not answer."""
+        link = data_link(self._link, only=dataserver_id, transport=self._transport)
+        try:
+            return listed(_ROOTS, link.request("GET", f"{_API}/roots"))
+        finally:
+            link.close()
 
     def pending_joins(self) -> list[PendingJoin]:
         """Return the machines that wait to be let in."""

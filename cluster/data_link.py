@@ -14,8 +14,10 @@ from cluster.transport import BlockingLink
 _IDENTITY: Final = "/api/v1/identity"
 
 
-def data_link(scheduler: BlockingLink, *, transport: httpx.BaseTransport | None = None) -> BlockingLink:
-    """Return a link to a data server; the token is shown to none that is not of this cluster.
+def data_link(
+    scheduler: BlockingLink, *, only: str | None = None, transport: httpx.BaseTransport | None = None
+) -> BlockingLink:
+    """Return a link to a data server, or to the one with this id; the token is shown to none that is not of this cluster.
 
     Raises
     ------
@@ -24,7 +26,8 @@ def data_link(scheduler: BlockingLink, *, transport: httpx.BaseTransport | None 
     """
     identity = scheduler.request("GET", _IDENTITY).message(Identity)
     place = Place("", identity.cluster_id, identity.machine, scheduler.url)
-    for candidate in candidates(identity.dataservers, place):
+    servers = [server for server in identity.dataservers if only in (None, server.id)]
+    for candidate in candidates(servers, place):
         link = BlockingLink(candidate.url, scheduler.token, transport=transport, timeout_s=10.0)
         if _is_of_cluster(link, identity.cluster_id):
             return link

@@ -167,6 +167,15 @@ class SeriesListing(Message):
     entries: list[SeriesEntry]
 
 
+class RootSpace(Message):
+    """A folder that a data server serves, and the room on its disk; null where the folder is not there now."""
+
+    path: Annotated[str, Field(max_length=4096)]
+    free_bytes: int | None
+    total_bytes: int | None
+    writable: bool
+
+
 class SeriesEvent(Message):
     """One acquisition event (PYME's Events table)."""
 
@@ -628,6 +637,18 @@ class WorkerRegistered(Message):
     keep_alive_s: float
 
 
+class WorkerLoad(Message):
+    """How busy a worker's process and its machine were since it last said so.
+
+    `cores` is how many cores the process used, `machine_cpu` and `machine_memory` are shares of the whole machine's.
+    """
+
+    cores: float = Field(ge=0, le=4096, allow_inf_nan=False)
+    memory_bytes: int = Field(ge=0)
+    machine_cpu: float = Field(ge=0, le=1, allow_inf_nan=False)
+    machine_memory: float = Field(ge=0, le=1, allow_inf_nan=False)
+
+
 class Worker(Message):
     """A worker as everyone sees it."""
 
@@ -641,6 +662,7 @@ class Worker(Message):
     rate_frames_per_s: float | None
     last_seen: float
     excluded: str | None
+    load: WorkerLoad | None = None
 
 
 class LeaseRequest(Message):
@@ -705,6 +727,7 @@ class KeepAlive(Message):
     """A worker is alive and still works on these."""
 
     held: list[HeldTask] = Field(default=[], max_length=1024)
+    load: WorkerLoad | None = None
 
 
 class KeptAlive(Message):
@@ -733,6 +756,12 @@ class TaskFailure(Message):
     attempt: int = Field(ge=1)
     message: Annotated[str, Field(max_length=4096)]
     traceback: Annotated[str, Field(max_length=65536)] | None = None
+
+
+class LogTail(Message):
+    """The last lines that the scheduler logged, oldest first."""
+
+    lines: list[str]
 
 
 class JoinRequest(Message):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -14,10 +13,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from cluster.errors import CallerError
+from cluster.log_format import LINE, OneLine
 from cluster.supervisor import NOT_AGAIN, PARENT_PIPE
 
 _HARD_EXIT_S: Final = 6.0
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 Ready = Callable[[dict[str, Any]], None]
 Body = Callable[[asyncio.Event, Ready], Coroutine[Any, Any, None]]
 
@@ -58,19 +57,8 @@ def run_role(name: str, body: Body, environ: Mapping[str, str]) -> None:
 def configure_log(level: int = logging.INFO) -> None:
     """Send the log to standard error: the only place that configures logging."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine(LINE))
     logging.basicConfig(level=level, handlers=[handler])
-
-
-class OneLine(logging.Formatter):
-    """Writes each message on one line, without a character that a terminal would obey: names come from anywhere."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        """Return the line; a traceback, which follows it, keeps its lines."""
-        return _CONTROL.sub(
-            lambda found: found[0].encode("unicode_escape").decode(), super().formatMessage(record)
-        )
-
     for noisy in ("httpx", "httpcore", "numba", "zeroconf", "distributed"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

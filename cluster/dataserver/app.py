@@ -27,6 +27,7 @@ from cluster.protocol import (
     CalibrationRun,
     CalibrationRuns,
     Identity,
+    RootSpace,
     SeriesEvent,
     SeriesFacts,
     SeriesListing,
@@ -97,7 +98,7 @@ def create_app(
     install(app, gate, role="dataserver")
     app.state.writing = Writing(acquisitions or Acquisitions((), allowed=False))
     gate.reads_itself = reads_itself
-    for router in (_public, _placing, writing_routes, _router, _making):
+    for router in (_public, _placing, writing_routes, _look, _router, _making):
         app.include_router(router, dependencies=[Depends(has_joined)] if router is writing_routes else [])
     return app
 
@@ -133,6 +134,7 @@ _router = APIRouter(
 _placing = APIRouter(prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require("worker"))])
 _making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(has_joined)])
 _LOOK: Final = Depends(require("viewer", "submitter"))
+_look = APIRouter(prefix="/api/v1", dependencies=[Depends(has_joined), _LOOK])
 
 
 @_public.get("/identity")
@@ -148,6 +150,12 @@ async def list_series(
 ) -> SeriesListing:
     """List the folders and series in a folder; `calibrations`: also the files that may be a shift field or width curves."""
     return await reading(reading.store.listing, under, calibrations=calibrations)
+
+
+@_look.get("/roots")
+async def list_roots(reading: ReadingDep) -> list[RootSpace]:
+    """Say which folders are served, and how much room their disks have."""
+    return await reading(reading.store.space)
 
 
 @_router.get("/calibrations/{path:path}")

@@ -6,12 +6,15 @@ then by where it leads: what resolves to outside its root is not there.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from cluster.errors import Invalid, NotFound
+from cluster.protocol import RootSpace
 
 _MAX_LENGTH: Final = 1024
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
@@ -103,6 +106,10 @@ class Roots:
             raise NotFound(f"there is no folder {under!r} under {self._said()}", path=under)
         return found
 
+    def space(self) -> list[RootSpace]:
+        """Return the folders with the room on their disks."""
+        return [_space(folder) for folder in self._folders]
+
     def _candidates_with_root(self, segments: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         """Yield where each root would have it; roots are resolved anew, for a share may come and go."""
         shelf = self._shelves.get(segments[0]) if segments else None
@@ -118,3 +125,12 @@ class Roots:
 
     def _said(self) -> str:
         return ", ".join(str(folder) for folder in self._folders) or "no root"
+
+
+def _space(folder: Path) -> RootSpace:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return RootSpace(path=str(folder), free_bytes=None, total_bytes=None, writable=False)
+    writable = os.access(folder, os.W_OK)
+    return RootSpace(path=str(folder), free_bytes=usage.free, total_bytes=usage.total, writable=writable)

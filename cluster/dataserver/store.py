@@ -33,6 +33,7 @@ from cluster.protocol import (
     FrameRun,
     Growing,
     MetadataValue,
+    RootSpace,
     SeriesEntry,
     SeriesEvent,
     SeriesFacts,
@@ -84,6 +85,10 @@ class SeriesStore:
                     if entry is not None:
                         entries.setdefault(entry.path, entry)
         return SeriesListing(under=under, entries=[entries[path] for path in sorted(entries, key=_listed_by)])
+
+    def space(self) -> list[RootSpace]:
+        """Return the folders that are served, with the room on their disks."""
+        return self._roots.space()
 
     def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
         """Return what a series is; sidecars are read anew each time.

@@ -35,6 +35,7 @@ from cluster.protocol import (
     KeptAlive,
     LeaseRequest,
     Leases,
+    LogTail,
     PageRegistration,
     PendingJoins,
     PresetInfo,
@@ -47,6 +48,7 @@ from cluster.protocol import (
     WorkerRegistration,
 )
 from cluster.scheduler.access import OWNER, SUBMITTER, VIEWER, WORKER, Scheduler
+from cluster.scheduler.log_lines import KEPT_LINES
 from cluster.scheduler.pages import install_documentation
 from cluster.scheduler.result_routes import results
 from cluster.scheduler.service import Service
@@ -240,6 +242,12 @@ async def register_page(registration: PageRegistration, scheduler: Scheduler) ->
     scheduler.page_url = registration.url
 
 
+@cluster.get("/log", dependencies=[OWNER])
+async def show_log(scheduler: Scheduler, lines: Annotated[int, Query(ge=1, le=KEPT_LINES)] = 200) -> LogTail:
+    """Return the last lines of the scheduler's log."""
+    return LogTail(lines=scheduler.log.last(lines))
+
+
 # --- workers ----------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +297,12 @@ async def fail_task(
 ) -> None:
     """Say that an attempt came to nothing."""
     await scheduler.workers.fail(worker_id, job_id, task_id, failure)
+
+
+@workers.post("/{worker_id}/drain", status_code=204, dependencies=[OWNER])
+async def drain_worker(worker_id: str, scheduler: Scheduler) -> None:
+    """Give a worker no more work; it finishes what it has begun, and works again once it is started anew."""
+    await scheduler.workers.drain(worker_id)
 
 
 @workers.delete("/{worker_id}", status_code=204, dependencies=[WORKER])

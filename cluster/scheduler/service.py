@@ -46,6 +46,7 @@ from cluster.scheduler.jobs import Submissions
 from cluster.scheduler.joins import JoinDesk
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.lab import LabDesk
+from cluster.scheduler.log_lines import LogLines
 from cluster.scheduler.looks import Looks
 from cluster.scheduler.merging import Merger
 from cluster.scheduler.on_done import Command, OnDone
@@ -100,6 +101,7 @@ class Service:
         self.state = State(rules, journal, clocks)
         self.dataservers = DataServers()
         self.page_url: str | None = None
+        self.log = LogLines()
         self.results = Results(journal, blobs)
         self.epoch = journal.read_now(load_epoch) + 1
         outputs = Outputs(cluster.roots, cluster.results_root)
@@ -131,6 +133,7 @@ class Service:
     async def start(self) -> None:
         """Take up what the journal holds."""
         journal, clocks = self.state.journal, self.state.clocks
+        logging.getLogger().addHandler(self.log)
         await journal.write([start_statement(self.epoch, clocks.wall())])
         self.state.on_settled = self._merger.start
         self.state.on_ended = self._on_done.start
@@ -157,6 +160,7 @@ class Service:
         await self._on_done.close()
         self._lab.close()
         self.state.journal.close()
+        logging.getLogger().removeHandler(self.log)
 
     # --- jobs --------------------------------------------------------------------------------------------------
 

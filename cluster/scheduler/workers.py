@@ -27,6 +27,7 @@ from cluster.protocol import (
     TaskFailure,
     Versions,
     Worker,
+    WorkerLoad,
     WorkerRegistered,
     WorkerRegistration,
 )
@@ -59,6 +60,7 @@ class WorkerDesk:
         self._versions = versions
         self._cluster_id = cluster_id
         self._epoch = epoch
+        self._loads: dict[str, WorkerLoad] = {}
         self.previews: dict[str, dict[int, TaskResult]] = {}
 
     async def register(self, card: WorkerRegistration) -> WorkerRegistered:
@@ -87,12 +89,20 @@ class WorkerDesk:
     async def leave(self, worker_id: str) -> None:
         """Let a worker go."""
         await self._state.settled(self._state.core.leave(worker_id, now=self._state.clocks.now()))
+        self._loads.pop(worker_id, None)
         logger.info("worker %s left", worker_id)
+
+    async def drain(self, worker_id: str) -> None:
+        """Give a worker no more work; what it has begun it finishes. Raises `NotFound`."""
+        await self._state.settled(self._state.core.drain(worker_id))
+        logger.info("worker %s is drained", worker_id)
 
     async def keep_alive(self, worker_id: str, message: KeepAlive) -> KeptAlive:
         """Renew the leases a worker still works on."""
         held = [(task.job_id, task.task_id, task.attempt) for task in message.held]
         lost = self._state.posted(self._state.core.keep_alive(worker_id, held, now=self._state.clocks.now()))
+        if message.load is not None:
+            self._loads[worker_id] = message.load
         return KeptAlive(
             lost=[
                 HeldTask(job_id=job_id, task_id=task_id, attempt=attempt) for job_id, task_id, attempt in lost
@@ -191,6 +201,7 @@ class WorkerDesk:
                 rate_frames_per_s=worker.frames / worker.seconds if worker.seconds > 0 else None,
                 last_seen=since + worker.last_seen,
                 excluded=worker.excluded,
+                load=None if worker.lost else self._loads.get(worker.worker_id),
             )
             for worker in self._state.core.workers.values()
             if (card := self._state.cards.get(worker.worker_id)) is not None

@@ -25,6 +25,7 @@ from cluster.worker.dataservers import DataServers
 from cluster.worker.direct import shares_of
 from cluster.worker.engine import Abilities, Engine, Fitting, versions
 from cluster.worker.frames import FrameSource
+from cluster.worker.load import LoadMeter
 from cluster.worker.loop import GOODBYE_S, Loop
 from cluster.worker.scheduler import SchedulerRoutes
 from cluster.worker.session import Dismissed, Session
@@ -218,7 +219,9 @@ async def _work(
     def connect(url: str) -> Link:
         return network.connect(url, admission.token or None)
 
-    routes = SchedulerRoutes(connect(admission.url), connect, cluster_id=admission.cluster_id)
+    routes = SchedulerRoutes(
+        connect(admission.url), connect, cluster_id=admission.cluster_id, load=LoadMeter()
+    )
     session = Session(
         routes,
         _registration(machine, engine.abilities()),

@@ -19,6 +19,7 @@ from cluster.protocol import (
     LeaseRequest,
     Leases,
     TaskFailure,
+    WorkerLoad,
     WorkerRegistered,
     WorkerRegistration,
 )
@@ -68,8 +69,16 @@ class Scheduler(Protocol):
 class SchedulerRoutes:
     """`Scheduler` over HTTP."""
 
-    def __init__(self, link: Link, connect: Callable[[str], Link], *, cluster_id: str) -> None:
+    def __init__(
+        self,
+        link: Link,
+        connect: Callable[[str], Link],
+        *,
+        cluster_id: str,
+        load: Callable[[], WorkerLoad | None] = lambda: None,
+    ) -> None:
         self._link = link
+        self._load = load
         self._cluster_id = cluster_id
         self._connect = connect
 
@@ -98,7 +107,10 @@ class SchedulerRoutes:
     async def keep_alive(self, worker_id: str, held: list[HeldTask]) -> KeptAlive:
         """Say that this worker is alive."""
         return await self._link.send(
-            f"{_API}/workers/{worker_id}/keepalive", KeepAlive(held=held), KeptAlive, timeout_s=10.0
+            f"{_API}/workers/{worker_id}/keepalive",
+            KeepAlive(held=held, load=self._load()),
+            KeptAlive,
+            timeout_s=10.0,
         )
 
     async def commit(self, worker_id: str, lease: Lease, body: bytes, count: int) -> Committed:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from cluster.protocol import Identity, Job, Worker
-from cluster.web.models.wording import ago, plural, rate
+from cluster.protocol import Identity, Job, RootSpace, Worker, WorkerLoad
+from cluster.web.models.wording import ago, plural, rate, size
 
 Tone = Literal["quiet", "busy", "good", "warning", "bad"]
 _TONES: Final[dict[str, Tone]] = {
@@ -18,6 +18,7 @@ _TONES: Final[dict[str, Tone]] = {
     "draining": "quiet",
 }
 
+_LITTLE_ROOM: Final = 0.05
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -33,8 +34,10 @@ class WorkerLine:
     doing: str
     frames: str
     rate: str
+    load: str
     seen: str
     why: str
+    can_drain: bool
 
 
 def worker_lines(workers: list[Worker], jobs: list[Job], now: float) -> list[WorkerLine]:
@@ -50,12 +53,40 @@ def worker_lines(workers: list[Worker], jobs: list[Job], now: float) -> list[Wor
             doing="" if worker.job is None else names.get(worker.job, "a test"),
             frames=f"{worker.frames:,}",
             rate=rate(worker.rate_frames_per_s) if worker.rate_frames_per_s else "–",
+            load=load_said(worker.load),
             seen=ago(worker.last_seen, now),
-            why=worker.excluded or "",
+            why=worker.excluded
+            or (
+                "finishes what it has begun; start it anew to use it again"
+                if worker.state == "draining"
+                else ""
+            ),
+            can_drain=worker.state in {"idle", "working"},
         )
         for worker in workers
     ]
     return sorted(lines, key=lambda line: (line.tone not in {"bad", "warning"}, line.machine, line.process))
+
+
+def load_said(load: WorkerLoad | None) -> str:
+    """Return how busy a worker is, in a line, and its machine in the next."""
+    if load is None:
+        return "–"
+    return (
+        f"{load.cores:.0%} of a core · {size(load.memory_bytes)}\n"
+        f"machine: CPU {load.machine_cpu:.0%}, memory {load.machine_memory:.0%}"
+    )
+
+
+def space_said(root: RootSpace) -> tuple[str, Tone]:
+    """Return how much room there is under a root; little of it is a warning."""
+    if root.free_bytes is None or not root.total_bytes:
+        return "not there now", "bad"
+    share = root.free_bytes / root.total_bytes
+    said = f"{size(root.free_bytes)} of {size(root.total_bytes)} free"
+    if not root.writable:
+        said += ", read only"
+    return said, "warning" if share < _LITTLE_ROOM else "quiet"
 
 
 def usable(workers: list[Worker]) -> int:

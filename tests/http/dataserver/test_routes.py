@@ -86,6 +86,14 @@ async def test_before_it_has_registered_it_asks_to_come_back_later(
     assert reply.headers["retry-after"] == "1"
 
 
+async def test_the_roots_say_how_much_room_there_is(client_as: ClientAs) -> None:
+    (root,) = (await client_as("viewer").get("/api/v1/roots")).json()
+
+    assert root["path"]
+    assert 0 < root["free_bytes"] <= root["total_bytes"]
+    assert root["writable"] is True
+
+
 async def test_the_listing_walks_down_from_the_root(http: httpx.AsyncClient) -> None:
     top = SeriesListing.model_validate_json((await http.get("/api/v1/series")).content)
     below = SeriesListing.model_validate_json(

@@ -37,6 +37,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("post", "/api/v1/series/{path}/complete"): WRITERS,
     ("post", "/api/v1/series/{path}/archive"): WRITERS,
     ("put", "/api/v1/files/{path}"): WRITERS,
+    ("get", "/api/v1/roots"): LOOKERS,
     ("get", "/api/v1/calibration-runs"): LOOKERS,
     ("post", "/api/v1/calibration-runs"): WRITERS,
     ("get", "/api/v1/calibration-runs/{run_id}"): LOOKERS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,50 @@ async def test_a_worker_is_registered_and_listed(hands: Any) -> None:
     assert worker == listed["id"]
     assert worker.startswith("lab-pc-3--7-")
     assert (listed["state"], listed["version"]) == ("idle", "0.1.0")
+
+
+async def test_a_worker_says_how_busy_it_is_with_its_keep_alive(hands: Any) -> None:
+    worker = await hands.register()
+    load = {"cores": 0.9, "memory_bytes": 300_000_000, "machine_cpu": 0.5, "machine_memory": 0.25}
+
+    before = (await hands.http.get("/api/v1/workers")).json()[0]["load"]
+    reply = await hands.http.post(f"/api/v1/workers/{worker}/keepalive", json={"held": [], "load": load})
+    after = (await hands.http.get("/api/v1/workers")).json()[0]["load"]
+
+    assert reply.status_code == 200
+    assert (before, after) == (None, load)
+
+
+async def test_a_drained_worker_finishes_what_it_holds_and_gets_no_more(hands: Any) -> None:
+    await hands.submitted()
+    worker = await hands.register()
+    (held,) = await hands.lease(worker, 1)
+
+    reply = await hands.http.post(f"/api/v1/workers/{worker}/drain")
+
+    assert reply.status_code == 204
+    assert await hands.lease(worker, 4) == []
+    heard = (await hands.http.post(f"/api/v1/workers/{worker}/keepalive", json={"held": []})).json()
+    assert heard["drain"] is True
+    assert (await hands.http.get("/api/v1/workers")).json()[0]["state"] == "draining"
+    assert (await hands.commit(worker, held)).status_code == 200
+    assert (await hands.http.post("/api/v1/workers/nobody/drain")).status_code == 404
+
+
+async def test_the_owner_reads_the_last_lines_of_the_log(hands: Any) -> None:
+    log = logging.getLogger("cluster.scheduler.test")
+    log.setLevel(logging.INFO)
+    log.info("a name with \x1b[31mcolour")
+    try:
+        int("upside down")
+    except ValueError:
+        log.exception("it failed")
+
+    lines = (await hands.http.get("/api/v1/log", params={"lines": 2})).json()["lines"]
+
+    assert lines[0].endswith("a name with \\x1b[31mcolour")
+    assert lines[1].endswith("it failed … ValueError: invalid literal for int() with base 10: 'upside down'")
+    assert (await hands.http.get("/api/v1/log", params={"lines": 0})).status_code == 400
 
 
 @pytest.mark.parametrize(

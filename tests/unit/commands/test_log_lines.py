@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cluster.commands.role_process import OneLine
+from cluster.log_format import OneLine
 
 
 def formatted(message: str, *arguments: object, **more: object) -> str:

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from cluster.protocol import DataServerInfo, Identity, SeriesEntry, SeriesFacts, SeriesListing, Worker
-from cluster.web.models.machines import headline, join_lines, usable, worker_lines
+from cluster.protocol import (
+    DataServerInfo,
+    Identity,
+    RootSpace,
+    SeriesEntry,
+    SeriesFacts,
+    SeriesListing,
+    Worker,
+)
+from cluster.web.models.machines import headline, join_lines, space_said, usable, worker_lines
 from cluster.web.models.series_lines import files_for, lines_of, sentence, trail
 
 
@@ -131,4 +139,33 @@ def test_an_open_cluster_gives_the_lines_to_type(join: str, said: str, tail: str
     ]
     assert join_lines(identity("10.0.0.1", join=join), "http://lab:15400")[1][1].startswith(
         "clusterofone worker --scheduler http://lab:15400"
+    )
+
+
+def test_a_workers_load_is_said_with_its_machines() -> None:
+    load = {"cores": 0.98, "memory_bytes": 312_000_000, "machine_cpu": 0.5, "machine_memory": 0.25}
+    (busy,) = worker_lines([worker(load=load)], [], 1000.0)
+    (silent,) = worker_lines([worker()], [], 1000.0)
+
+    assert busy.load == "98% of a core · 312 MB\nmachine: CPU 50%, memory 25%"
+    assert silent.load == "–"
+
+
+def test_a_drained_worker_says_what_that_means_and_is_not_drained_twice() -> None:
+    (drained,) = worker_lines([worker(state="draining")], [], 1000.0)
+
+    assert "start it anew" in drained.why
+    assert not drained.can_drain
+    assert worker_lines([worker()], [], 1000.0)[0].can_drain
+
+
+def test_little_room_on_a_disk_is_a_warning() -> None:
+    plenty = RootSpace(path="/data", free_bytes=500 * 10**9, total_bytes=10**12, writable=True)
+
+    assert space_said(plenty) == ("500 GB of 1 TB free", "quiet")
+    assert space_said(plenty.model_copy(update={"free_bytes": 10**9}))[1] == "warning"
+    assert space_said(plenty.model_copy(update={"writable": False}))[0].endswith("read only")
+    assert space_said(RootSpace(path="/gone", free_bytes=None, total_bytes=None, writable=False)) == (
+        "not there now",
+        "bad",
     )

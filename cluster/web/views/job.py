@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import Request
 from nicegui import background_tasks, ui
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, Conflict
 from cluster.protocol import Job, JobDetail
 from cluster.web.models.job_lines import JobLine, failures, line_of, nothing_happens, pyme_command
 from cluster.web.models.machines import usable
@@ -19,7 +19,7 @@ from cluster.web.views.drift_panel import DriftPanel
 from cluster.web.views.histograms_panel import HistogramsPanel
 from cluster.web.views.jobs import cancel_dialog
 from cluster.web.views.picture import PictureView
-from cluster.web.views.shell import attempt, empty, shell
+from cluster.web.views.shell import complain, empty, shell
 from cluster.web.visitors import Overview, Visitor, visitor_of
 
 _FIGURES: Final = (
@@ -180,5 +180,17 @@ class JobView:
             background_tasks.create(self._histograms.refresh())
 
     async def _retry_it(self) -> None:
-        if await attempt(self._visitor, self._visitor.client.retry, self._detail.id):
+        try:
+            await self._visitor.ask(self._visitor.client.retry, self._detail.id)
+        except Conflict:  # these frames are part of tasks that are done: the same file gives the same again
+            ui.notify(
+                "These frames cannot be read, so to try again changes nothing. Mend the file, then choose Same settings again.",
+                type="warning",
+                multi_line=True,
+                timeout=10_000,
+                close_button="Close",
+            )
+        except ClusterError as error:
+            complain(error)
+        else:
             ui.notify("The failed frames are queued again.")

@@ -17,7 +17,11 @@ def viewport(
 
     `zoom` says who scales: the browser, or the server, by the events picture_zoom, picture_move and picture_whole. `shape` is width over height.
     """
-    port = ui.element("div").classes("viewport").props(f'tabindex=0 data-zoom={zoom} aria-label="{label}"')
+    port = (
+        ui.element("div")
+        .classes("viewport")
+        .props(f'tabindex=0 role=group data-zoom={zoom} aria-label="{label}"')
+    )
     with port:
         stage = ui.element("div").classes("stage").style(stage_style(shape))
         with stage:

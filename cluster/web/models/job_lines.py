@@ -20,6 +20,7 @@ _TONES: Final[dict[str, Tone]] = {
     "cancelled": "quiet",
     "failed": "bad",
 }
+_SAID_TO_SCRIPTS: Final = "; failed_frames says which and why"
 _WORDS: Final = {"done_with_errors": "done, with failed frames", "waiting": "waiting for frames"}
 
 
@@ -61,7 +62,7 @@ def line_of(job: Job, now: float) -> JobLine:
         rate=rate(job.rate_frames_per_s),
         localisation_rate=_localisation_rate(job, done),
         left=_left(job) if is_open else _took(job, now),
-        note=job.error or "",
+        note=(job.error or "").removesuffix(_SAID_TO_SCRIPTS),
         owner=job.owner,
         open=is_open,
         can_retry=bool(job.frames.failed) and job.state in {"done_with_errors", "failed"},

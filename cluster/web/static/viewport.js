@@ -4,9 +4,9 @@
    With the class `drawing` a drag draws a rectangle instead of moving; it is sent as fractions of the stage. */
 document.documentElement.lang = "en";
 /* NiceGUI's pictures cannot be given a text of their own: they take that of their window. */
-document.addEventListener("load", (event) => {
-  if (event.target instanceof HTMLImageElement && !event.target.alt) event.target.alt = event.target.closest(".viewport")?.getAttribute("aria-label") ?? "";
-}, true);
+new MutationObserver(() => {
+  for (const picture of document.querySelectorAll(".viewport img:not([alt])")) picture.alt = picture.closest(".viewport").getAttribute("aria-label");
+}).observe(document.documentElement, { childList: true, subtree: true });
 (() => {
   const looks = new WeakMap();
   const lookOf = (port) => looks.get(port) ?? looks.set(port, { scale: 1, x: 0, y: 0 }).get(port);

@@ -31,7 +31,7 @@ class HistogramsPanel:
         """Make the widgets."""
         with ui.row().classes("full-width items-center no-wrap").style("gap: 8px"):
             ui.label("Localisations").classes("text-weight-bold")
-            self._said = ui.label("").classes("small quiet")
+            self._said = ui.label("none yet").classes("small quiet")
             ui.space()
             self._clear = ui.button("Show all", icon="filter_alt_off", on_click=self._show_all).props(
                 "flat dense no-caps size=sm"

@@ -63,7 +63,7 @@ class PictureView:
 
     def build_links(self) -> None:
         """Make the links to the picture as it is seen."""
-        with ui.element("div").classes("downloads"):
+        with ui.element("div").classes("downloads") as self._links:
             self._png = ui.link("PNG as seen", self._address).props("download")
             self._tif = ui.link("TIFF of it, to measure in", self._counted).props("download")
 
@@ -118,6 +118,11 @@ class PictureView:
     def grow(self, anything: bool, now: float, version: str, *, ended: bool) -> bool:
         """Draw it anew if there is more to see, now and then, and once more at the end; return whether that was done."""
         self._waiting.set_visibility(not anything)
+        self._links.set_visibility(anything)
+        if ended:
+            self._waiting.set_text(
+                "Nothing was localised. A Test says whether the offset or the threshold is why."
+            )
         self._stage.set_visibility(anything)
         version = f"{version}, ended" if ended else version
         if not anything or version == self._drawn or (not ended and now - self._drawn_at < _REDRAW_S):

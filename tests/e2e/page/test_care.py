@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,12 +30,13 @@ SCREENS = {"desk": {"width": 1280, "height": 720}, "tablet": {"width": 820, "hei
 
 
 @pytest.fixture(scope="module")
-def client(shared_shell: Any, link: str) -> Client:
+def client(shared_shell: Any, link: str) -> Iterator[Client]:
     identity_line = next(shared_shell.said(process) for process in shared_shell.started)
     token = shared_shell.run("token", "--role", "owner", "--name", "lab").stdout.strip()
     url = re.search(r"scheduler +(http\S+)", identity_line)
     assert url is not None
-    return Client(url[1], token)
+    with Client(url[1], token) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -229,24 +230,23 @@ def test_workers_say_how_busy_they_are_and_the_log_is_there(
     surfer.picture("cluster_log")
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("screen", "scheme"), [("desk", "light"), ("tablet", "dark")])
 def test_every_view_can_be_used_by_everyone(surfer: Any, drifting_job: str, screen: str, scheme: str) -> None:
     surfer.tab.set_viewport_size(SCREENS[screen])
     surfer.tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     surfer.enter()
     found = {}
-    for path, ready in (
-        ("/?under=cells", "filaments.tif"),
-        ("/jobs", "drifting"),
-        (f"/job/{drifting_job}", re.compile("^photons: ")),
-        ("/analyse?series=cells/drifting.tif", re.compile("frames, from 0 to")),
-        ("/cluster", "More machines"),
+    for name, path, ready in (
+        ("series", "/?under=cells", "filaments.tif"),
+        ("jobs", "/jobs", "drifting"),
+        ("job", f"/job/{drifting_job}", re.compile("^photons: ")),
+        ("analyse", "/analyse?series=cells/drifting.tif", re.compile("frames, from 0 to")),
+        ("cluster", "/cluster", "More machines"),
     ):
         surfer.go(path)
         surfer.sees(ready)
         if screen == "tablet":
-            surfer.picture(f"tablet{path.partition('?')[0].replace('/', '_').partition(drifting_job)[0]}")
+            surfer.picture(f"tablet_{name}")
             surfer.tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         wide = surfer.tab.evaluate(
             "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.protocol import FailedFrames, Job
-from cluster.web.models.job_lines import failures, line_of, nothing_happens
+from cluster.web.models.job_lines import failures, line_of, nothing_happens, pyme_command
 
 NOW = 1_000.0
 
@@ -96,3 +96,13 @@ def test_failed_frames_are_told_by_reason_the_commonest_first() -> None:
     ]
 
     assert failures(failed) == [("15 frames: 10–19, 40–44", "the disk"), ("1 frame: 0", "torn")]
+
+
+def test_what_is_meant_for_scripts_is_not_said_to_people() -> None:
+    said = job(state="done_with_errors", error="1 of 60 frames failed; failed_frames says which and why")
+
+    assert line_of(said, 0.0).note == "1 of 60 frames failed"
+
+
+def test_the_line_for_pymevisualize_quotes_the_path() -> None:
+    assert pyme_command("D:\\my data\\a.h5r").endswith('PYMEVisualise "D:\\my data\\a.h5r"')

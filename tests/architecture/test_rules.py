@@ -28,7 +28,10 @@ LIGHT_IMPORTS = [
     ("cluster.dataserver.run", ["numba", "scipy", "matplotlib"]),
     ("cluster.calibrating.kinds", ["numba", "scipy", "tifffile", "matplotlib"]),
     ("cluster.client", ["numba", "scipy", "fastapi", "zeroconf"]),
-    ("cluster.commands.program", ["numba", "scipy", "h5py", "zeroconf", "matplotlib", "nicegui", "fastapi", "uvicorn"]),
+    (
+        "cluster.commands.program",
+        ["numba", "scipy", "h5py", "zeroconf", "matplotlib", "nicegui", "fastapi", "uvicorn"],
+    ),
     ("cluster.calibration_files", ["numba", "scipy", "h5py", "typer", "tifffile", "matplotlib"]),
     ("cluster.reports.psf", ["matplotlib", "numba"]),
     ("fitting.calibration.psf_options", ["numba", "scipy"]),

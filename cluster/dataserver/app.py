@@ -15,12 +15,14 @@ from cluster.arrays import FrameRange, encode_frames
 from cluster.dataserver.budget import ByteBudget
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.metrics import DataServerMetrics
 from cluster.dataserver.responses import FramesResponse, frame_png
 from cluster.dataserver.store import SeriesStore
 from cluster.dataserver.writing import Writing, reads_itself
 from cluster.dataserver.writing import router as writing_routes
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
+from cluster.metrics import install_metrics
 from cluster.protocol import (
     CalibrationFile,
     CalibrationOrder,
@@ -76,6 +78,7 @@ def create_app(
     *,
     reading: Reading | None = None,
     acquisitions: Acquisitions | None = None,
+    metrics: DataServerMetrics | None = None,
 ) -> FastAPI:
     """Build the application around a store and calibrations that already exist; calibrations end with it.
 
@@ -95,11 +98,14 @@ def create_app(
     app.state.reading = reading or Reading(store)
     app.state.calibrations = calibrations
     app.state.identity = identity
+    app.state.metrics = metrics = metrics or DataServerMetrics()
+    metrics.watch(store.roots, lambda: store.open_series)
     install(app, gate, role="dataserver")
     app.state.writing = Writing(acquisitions or Acquisitions((), allowed=False))
     gate.reads_itself = reads_itself
     for router in (_public, _placing, writing_routes, _look, _router, _making):
         app.include_router(router, dependencies=[Depends(has_joined)] if router is writing_routes else [])
+    install_metrics(app, metrics.registry, only=[Depends(has_joined), _LOOK])
     return app
 
 
@@ -167,6 +173,7 @@ async def get_calibration(path: SeriesPath, reading: ReadingDep) -> CalibrationF
 @_router.get("/series/{path:path}/frames")
 async def get_frames(
     path: SeriesPath,
+    request: Request,
     reading: ReadingDep,
     start: Start = 0,
     stop: Stop = None,
@@ -175,15 +182,17 @@ async def get_frames(
     fingerprint: Fingerprint = None,
 ) -> Response:
     """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
-    start, stop, size = await reading.of(path, reading.store.extent, start, stop, pinned=fingerprint)
+    first, after, size = await reading.of(path, reading.store.extent, start, stop, pinned=fingerprint)
     size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
     await reading.budget.take(size)
     try:
         body = partial(_body, reading.store)
-        buffers = await reading.of(path, body, start, stop, codec, fingerprint, stored=stored)
+        buffers = await reading.of(path, body, first, after, codec, fingerprint, stored=stored)
     except BaseException:
         reading.budget.give_back(size)
         raise
+    metrics: DataServerMetrics = request.app.state.metrics
+    metrics.served(after - first, sum(memoryview(buffer).nbytes for buffer in buffers))
     return FramesResponse(buffers, sent=partial(reading.budget.give_back, size))
 
 

@@ -19,7 +19,7 @@ from cluster.config import DataServerSettings, Places
 from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
-from cluster.dataserver.parsing.parsers import Parsers
+from cluster.dataserver.metrics import CountedParsers, DataServerMetrics
 from cluster.dataserver.registration import Registration, wait_or_stop
 from cluster.dataserver.store import SeriesStore
 from cluster.discovery import own_addresses
@@ -65,7 +65,8 @@ class _DataServer:
         self.joined = asyncio.Event()
         # a cluster whose tokens name a certificate encrypts everywhere
         self.certificate = of_this_machine(places) if pin_in(settings.token) is not None else None
-        self.parsers = Parsers()
+        metrics = DataServerMetrics()
+        self.parsers = CountedParsers(metrics.parser_starts)
         self.store = SeriesStore(
             settings.roots, shelves=settings.shelves, now=time.monotonic, parsers=self.parsers
         )
@@ -78,7 +79,12 @@ class _DataServer:
         self.calibrations = Calibrations(settings.roots, self.store, records=records)
         acquisitions = Acquisitions(settings.roots, allowed=not settings.read_only)
         self.app = create_app(
-            self.store, self.calibrations, self.gate, self.identity, acquisitions=acquisitions
+            self.store,
+            self.calibrations,
+            self.gate,
+            self.identity,
+            acquisitions=acquisitions,
+            metrics=metrics,
         )
 
     def identity(self) -> Identity:

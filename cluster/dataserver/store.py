@@ -60,12 +60,23 @@ class SeriesStore:
         open_limit: int = 16,
         parsers: Parsers | None = None,
     ) -> None:
+        self._folders = tuple(roots)
         self._roots = Roots(roots, shelves)
         self._sidecars = _sidecars_here if parsers is None else parsers.sidecars
         self._readers = OpenReaders(
             open_series if parsers is None else parsers.open, now=now, limit=open_limit
         )
         self._growing = GrowingReaders(open_written if parsers is None else parsers.open_written, now=now)
+
+    @property
+    def roots(self) -> Sequence[Path]:
+        """Return the folders that are served."""
+        return self._folders
+
+    @property
+    def open_series(self) -> int:
+        """Return how many series are held open."""
+        return len(self._readers)
 
     def listing(self, under: str, *, calibrations: bool = False) -> SeriesListing:
         """Return the folders and series in a folder; of two roots that have the same name, the first's.

@@ -89,7 +89,9 @@ async def append_frames(path: Name, start: Start, request: Request, writing: Wri
     async with _body(request, writing) as body:
         _check_digest(request, body)
         encoded = request.headers.get("content-type", "").partition(";")[0].strip() == FRAMES_MEDIA_TYPE
-        return await writing(_append, writing.acquisitions, series, start, body, encoded)
+        appended: Appended = await writing(_append, writing.acquisitions, series, start, body, encoded)
+    request.app.state.metrics.appended(appended.new)
+    return appended
 
 
 @router.post("/series/{path:path}/complete")

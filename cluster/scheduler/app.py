@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from cluster.arrays import MAX_RESULT_BYTES
 from cluster.calibrating.kinds import kind_infos
 from cluster.http import Gate, install
+from cluster.metrics import install_metrics
 from cluster.protocol import (
     CalibrationKindInfo,
     CalibrationRequest,
@@ -339,4 +340,5 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
     for router in (jobs, results, calibrations, cluster, workers):
         app.include_router(router)
     install_documentation(app)
+    install_metrics(app, service.metrics.registry, only=[VIEWER])
     return app

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,14 @@ class Blobs:
     def __init__(self, folder: Path, *, at: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder
         self._at = at
+        self._counting = threading.Lock()
+        self._bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the files, as counted since `sweep`."""
+        return self._bytes
 
     def store(self, job_id: str, task_id: int, attempt: int, body: bytes) -> Blob:
         """Return a blob that is on the disk, or small enough to go there with its commit.
@@ -53,8 +61,10 @@ class Blobs:
             with clear_errors(path):
                 temporary.write_bytes(body)
             self._at("blob written")
+            replaced = size_of(path)
             publish(temporary, path, if_exists="replace")
             self._at("blob in place")
+            self._count(len(body) - replaced)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -67,22 +77,29 @@ class Blobs:
     def drop(self, blob: Blob) -> None:
         """Remove a blob that did not become a commit."""
         if blob.file is not None:
-            with contextlib.suppress(OSError):
-                (self._folder / blob.file).unlink(missing_ok=True)
+            self._remove(self._folder / blob.file)
 
     def sweep(self, referred: Collection[str]) -> int:
         """Remove the files that no commit refers to; return how many."""
-        orphans = [
-            path
-            for path in self._folder.rglob("*")
-            if path.is_file() and path.relative_to(self._folder).as_posix() not in referred
-        ]
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        self._bytes = sum(map(size_of, files))
+        orphans = [path for path in files if path.relative_to(self._folder).as_posix() not in referred]
         for path in orphans:
-            path.unlink(missing_ok=True)
+            self._remove(path)
         for folder in self._folder.iterdir():
             if folder.is_dir() and not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
         return len(orphans)
+
+    def _remove(self, file: Path) -> None:
+        size = size_of(file)
+        with contextlib.suppress(OSError):
+            file.unlink()
+            self._count(-size)
+
+    def _count(self, more_bytes: int) -> None:
+        with self._counting:
+            self._bytes += more_bytes
 
     def _make_folder(self, folder: Path) -> None:
         if folder.exists():
@@ -90,3 +107,11 @@ class Blobs:
         with clear_errors(folder):
             folder.mkdir(exist_ok=True)
             sync_folder(self._folder)
+
+
+def size_of(file: Path) -> int:
+    """Return the size of a file; of one that is not there, none."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

@@ -49,6 +49,7 @@ from cluster.scheduler.lab import LabDesk
 from cluster.scheduler.log_lines import LogLines
 from cluster.scheduler.looks import Looks
 from cluster.scheduler.merging import Merger
+from cluster.scheduler.metrics import SchedulerMetrics
 from cluster.scheduler.on_done import Command, OnDone
 from cluster.scheduler.outputs import Outputs
 from cluster.scheduler.previews import PreviewDesk
@@ -100,6 +101,7 @@ class Service:
         self.cluster = cluster
         self.state = State(rules, journal, clocks)
         self.dataservers = DataServers()
+        self.metrics = SchedulerMetrics()
         self.page_url: str | None = None
         self.log = LogLines()
         self.results = Results(journal, blobs)
@@ -111,7 +113,12 @@ class Service:
         self._submissions = Submissions(series, outputs, clocks.wall, self.foreign_fits, self._lab)
         self.calibrations = CalibrationDesk(series)
         self.workers = WorkerDesk(
-            self.state, blobs, versions=cluster.versions, cluster_id=cluster.cluster_id, epoch=self.epoch
+            self.state,
+            blobs,
+            self.metrics.commits,
+            versions=cluster.versions,
+            cluster_id=cluster.cluster_id,
+            epoch=self.epoch,
         )
         self.previews = PreviewDesk(self.state, self._submissions, self.workers)
         self.joins = JoinDesk(
@@ -122,13 +129,14 @@ class Service:
             name=cluster.name,
             clocks=clocks,
         )
-        self._blobs = blobs
+        self.blobs = blobs
         self.looks = Looks(self.state, self.results)
         self._merger = Merger(self.state, self.results)
         self._on_done = OnDone(self.state, on_done)
         self._follower = Follower(self.state, series, cluster.follow)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
+        self.metrics.watch(self)
 
     async def start(self) -> None:
         """Take up what the journal holds."""
@@ -140,7 +148,7 @@ class Service:
         for info in await journal.read(load_dataservers):
             self.dataservers.note(info, now=clocks.now())
         self.state.restore()
-        swept = self._blobs.sweep(await journal.read(load_result_files))
+        swept = self.blobs.sweep(await journal.read(load_result_files))
         logger.info(
             "start %s: %s jobs, %s left-over results removed", self.epoch, len(self.state.known), swept
         )

@@ -35,6 +35,7 @@ from cluster.scheduler.blobs import Blob, Blobs
 from cluster.scheduler.core import Counts, Decided, TaskLease, WorkerOrder
 from cluster.scheduler.entries import ResultRow, result_statement
 from cluster.scheduler.journal import Statement
+from cluster.scheduler.metrics import CommitMetrics
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import State
 from fitting.localisations import LAT_GAUSS_DTYPE, FrameStatus
@@ -53,10 +54,18 @@ class WorkerDesk:
     """Serves the workers. `previews` takes the results of previews, which no disk need hold."""
 
     def __init__(
-        self, state: State, blobs: Blobs, *, versions: Versions, cluster_id: str, epoch: int
+        self,
+        state: State,
+        blobs: Blobs,
+        metrics: CommitMetrics,
+        *,
+        versions: Versions,
+        cluster_id: str,
+        epoch: int,
     ) -> None:
         self._state = state
         self._blobs = blobs
+        self._metrics = metrics
         self._versions = versions
         self._cluster_id = cluster_id
         self._epoch = epoch
@@ -144,6 +153,7 @@ class WorkerDesk:
         core.worker(worker_id)
         if core.check(job_id, task_id, attempt) == "already":
             return await self._already(worker_id, wanted)
+        began = now()
         sheet, bounds = self._state.job(job_id).sheet, core.job(job_id).bounds(task_id)
         result = await asyncio.to_thread(_received, body, sha256, sheet, bounds)
         blob = await self._stored(sheet, task_id, attempt, body)
@@ -159,22 +169,24 @@ class WorkerDesk:
         more = core.lease(worker_id, wanted, now=now())
         both = Decided(more.value, (*decided.records, *more.records))
         leases = await self._granted(worker_id, both, statements)
+        took_s, frames = now() - began, result.stop - result.start
+        self._metrics.seconds.observe(took_s)
+        self._metrics.accepted(frames, len(result.rows), len(body))
         logger.info(
-            "task %s/%s committed attempt=%s rows=%s s=%.2f",
-            job_id,
-            task_id,
-            attempt,
-            len(result.rows),
-            result.seconds,
+            "task committed job=%s task=%s attempt=%s worker=%s start=%s frames=%s rows=%s bytes=%s fit_s=%.3f commit_s=%.3f",
+            *(job_id, task_id, attempt, worker_id, result.start, frames, len(result.rows), len(body)),
+            *(result.seconds, took_s),
         )
         return Committed(outcome="committed", next=leases)
 
     async def fail(self, worker_id: str, job_id: str, task_id: int, failure: TaskFailure) -> None:
         """Take back an attempt that came to nothing."""
-        if failure.kind in {"error", "invalid", "changed"}:
-            logger.warning(
-                "task %s/%s %s on %s: %r", job_id, task_id, failure.kind, worker_id, failure.message
-            )
+        faulty = failure.kind in {"error", "invalid", "changed"}
+        logger.log(
+            logging.WARNING if faulty else logging.INFO,
+            "task %s job=%s task=%s attempt=%s worker=%s message=%r",
+            *(failure.kind, job_id, task_id, failure.attempt, worker_id, failure.message),
+        )
         decided = self._state.core.fail(
             worker_id,
             job_id,
@@ -184,6 +196,7 @@ class WorkerDesk:
             failure.message,
             now=self._state.clocks.now(),
         )
+        self._metrics.failed(failure.kind)
         await self._state.settled(decided)
 
     def all(self) -> list[Worker]:

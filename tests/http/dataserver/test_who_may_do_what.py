@@ -39,6 +39,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("put", "/api/v1/files/{path}"): WRITERS,
     ("get", "/api/v1/roots"): LOOKERS,
     ("get", "/api/v1/calibration-runs"): LOOKERS,
+    ("get", "/metrics"): LOOKERS,
     ("post", "/api/v1/calibration-runs"): WRITERS,
     ("get", "/api/v1/calibration-runs/{run_id}"): LOOKERS,
     ("delete", "/api/v1/calibration-runs/{run_id}"): WRITERS,

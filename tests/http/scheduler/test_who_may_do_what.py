@@ -48,6 +48,7 @@ ALLOWED = {
     ("post", "/api/v1/dataservers"): set(),
     ("post", "/api/v1/pages"): set(),
     ("get", "/api/v1/workers"): {"viewer", "submitter"},
+    ("get", "/metrics"): {"viewer", "submitter"},
     ("post", "/api/v1/workers"): {"worker"},
     ("post", "/api/v1/workers/{worker_id}/tasks"): {"worker"},
     ("post", "/api/v1/workers/{worker_id}/keepalive"): {"worker"},

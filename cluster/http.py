@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,12 +30,15 @@ from cluster.errors import (
     Unauthorised,
     Unavailable,
 )
+from cluster.openapi import PROBLEM_MEDIA_TYPE, document_errors
 from cluster.protocol import Health, Role
 from cluster.trust import role_of
 
 logger = logging.getLogger(__name__)
 
-PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+_BEARER: Final = HTTPBearer(
+    auto_error=False, scheme_name="bearer"
+)  # for the document; the gate looks at the token
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -60,6 +63,7 @@ class Gate:
     body_limit_bytes: int = 1 << 20
     silence_s: float = 30.0  # how long a sender may pause in the middle of a body
     body_limits: Mapping[str, int] = field(default_factory=dict)  # by path suffix
+    public: frozenset[str] = frozenset()  # paths that take bodies from anyone
     reads_itself: Callable[[str, str], bool] = lambda _method, _path: (
         False
     )  # a route that reads, and limits, its body
@@ -75,6 +79,16 @@ class Gate:
             )
         return role_of(presented.strip(), self.verifiers)
 
+    def check_sender(self, scope: Scope) -> None:
+        """Raise `Unauthorised` for a body from somebody without a token: nothing of it is read.
+
+        Whether the role is one that may is the route's to say; while no token is known yet, that too.
+        """
+        request = Request(scope)
+        has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+        if has_body and self.verifiers and scope["path"] not in self.public:
+            self.role(request)
+
     def limit_bytes(self, path: str) -> int:
         """Return how large a body sent to this path may be."""
         for suffix, limit in self.body_limits.items():
@@ -83,10 +97,10 @@ class Gate:
         return self.body_limit_bytes
 
 
-def require(*roles: Role) -> Callable[[Request], Role]:
+def require(*roles: Role) -> Callable[..., Role]:
     """Return a dependency that lets these roles, and the owner, through."""
 
-    def check(request: Request) -> Role:
+    def check(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Role:
         gate: Gate = request.app.state.gate
         role = gate.role(request)
         if role != "owner" and role not in roles:
@@ -105,6 +119,7 @@ def install(app: FastAPI, gate: Gate, *, role: str) -> None:
     app.add_exception_handler(Exception, _crash)
     app.add_middleware(BodyLimit, gate=gate)
     app.add_middleware(HostGuard, gate=gate)
+    document_errors(app)
 
     @app.get("/healthz")
     async def healthz() -> Health:
@@ -177,7 +192,7 @@ class HostGuard:
 
 
 class BodyLimit:
-    """Read each body whole, up to its path's limit, with or without Content-Length; else 413."""
+    """Read each body whole, up to its path's limit, with or without Content-Length; else 413. A stranger's is not read."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
@@ -191,6 +206,11 @@ class BodyLimit:
             or self._gate.reads_itself(scope["method"], scope["path"])
         ):
             await self._app(scope, receive, send)
+            return
+        try:
+            self._gate.check_sender(scope)
+        except ClusterError as error:
+            await _send_problem(error, send)
             return
         limit = self._gate.limit_bytes(scope["path"])
         too_large = TooLarge(f"the body is over the limit of {limit} bytes")
@@ -245,11 +265,10 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _send_problem(error: ClusterError, send: Send) -> None:
-    body = json.dumps(error.problem()).encode()
-    headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    reply = problem_response(error)
+    headers = [*reply.raw_headers, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": reply.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _is_from_another_site(headers: Mapping[bytes, bytes]) -> bool:

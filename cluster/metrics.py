@@ -20,6 +20,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.openapi import raw_reply
+
 ROUTE: Final = "/metrics"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"})
 _LATENCIES_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -130,7 +132,7 @@ def install_metrics(app: FastAPI, registry: CollectorRegistry, *, only: Iterable
     """Measure every request of an app and serve `/metrics` to whom `only` lets through; call it last."""
     app.add_middleware(Measured, metrics=RequestMetrics(registry))
 
-    @app.get(ROUTE, dependencies=list(only), response_class=Response, tags=["cluster"])
+    @app.get(ROUTE, dependencies=list(only), tags=["cluster"], **raw_reply("text/plain"))
     async def metrics(_: Request) -> Response:
         """Send the figures of this server, as Prometheus reads them."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

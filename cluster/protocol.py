@@ -358,7 +358,7 @@ class PictureQuery(Message):
     colour_high: float | None = None
     gamma: float = Field(default=0.5, ge=0.05, le=10)
     brightest: float = Field(default=0.99, gt=0, le=1)
-    white: float | None = Field(default=None, gt=0)
+    white: float | None = Field(default=None, ge=1e-6, le=1e9)
     filters: Text | None = None
     drift: DriftMethod | None = None
 
@@ -804,6 +804,18 @@ class JoinDecision(Message):
     """Let it in, or not."""
 
     approve: bool
+
+
+class Problem(BaseModel):
+    """An error on the wire (RFC 9457); some have more fields, such as `field` or `keys`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
 
 
 class Health(Message):

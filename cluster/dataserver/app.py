@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
-from cluster.arrays import FrameRange, encode_frames
+from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange, encode_frames
 from cluster.dataserver.budget import ByteBudget
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
@@ -23,6 +23,7 @@ from cluster.dataserver.writing import router as writing_routes
 from cluster.errors import Unavailable
 from cluster.http import Gate, install, require
 from cluster.metrics import install_metrics
+from cluster.openapi import raw_reply
 from cluster.protocol import (
     CalibrationFile,
     CalibrationOrder,
@@ -170,7 +171,7 @@ async def get_calibration(path: SeriesPath, reading: ReadingDep) -> CalibrationF
     return await reading(reading.store.calibration, path)
 
 
-@_router.get("/series/{path:path}/frames")
+@_router.get("/series/{path:path}/frames", **raw_reply(FRAMES_MEDIA_TYPE))
 async def get_frames(
     path: SeriesPath,
     request: Request,
@@ -205,7 +206,7 @@ def _body(
     return encode_frames(store.frames(path, start, stop, pinned=pinned), codec)
 
 
-@_router.get("/series/{path:path}/frames/{number:int}.png")
+@_router.get("/series/{path:path}/frames/{number:int}.png", **raw_reply("image/png"))
 async def get_frame_png(path: SeriesPath, number: int, reading: ReadingDep) -> Response:
     """Return one frame as a picture to look at."""
     start, stop, size = await reading.of(path, reading.store.extent, number, number + 1)
@@ -259,7 +260,7 @@ async def cancel_calibration_run(run_id: str, calibrations: CalibrationsDep) -> 
     return await calibrations.cancel(run_id)
 
 
-@_making.get("/{run_id}/report.png", dependencies=[_LOOK])
+@_making.get("/{run_id}/report.png", dependencies=[_LOOK], **raw_reply("image/png"))
 async def get_calibration_report(run_id: str, calibrations: CalibrationsDep) -> Response:
     """Return the report of a calibration that is done."""
     return Response(await calibrations.picture(run_id), media_type="image/png")

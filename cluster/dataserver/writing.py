@@ -27,6 +27,7 @@ from cluster.dataserver.live.durable import clear_failures
 from cluster.dataserver.live.series import AcquiredSeries
 from cluster.errors import ChecksumMismatch, Invalid, TooLarge, Unavailable
 from cluster.http import require
+from cluster.openapi import raw_body
 from cluster.protocol import Appended, Completion, NewSeries, SeriesEvent, UploadedFile
 from cluster.results.publish import publish, temporary_for
 
@@ -82,7 +83,7 @@ Start = Annotated[int, Query(ge=0, lt=2**31)]
 router = APIRouter(prefix=_API, dependencies=[Depends(require("submitter"))])
 
 
-@router.post("/series/{path:path}/frames")
+@router.post("/series/{path:path}/frames", **raw_body("application/octet-stream", FRAMES_MEDIA_TYPE))
 async def append_frames(path: Name, start: Start, request: Request, writing: WritingDep) -> Appended:
     """Append frames, in our own encoding or as plain little-endian pixels; answers once they are on the disk."""
     series = await writing(writing.acquisitions.series, path)
@@ -127,7 +128,7 @@ async def create_series(
     return await _facts(request, path)
 
 
-@router.put("/files/{path:path}", status_code=201)
+@router.put("/files/{path:path}", status_code=201, **raw_body("application/octet-stream"))
 async def put_file(path: Name, request: Request, writing: WritingDep) -> UploadedFile:
     """Keep a file under the roots: whole, with the SHA-256 that the header `x-sha256` says, and over nothing."""
     declared = _declared_bytes(request, writing.file_limit_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ _COLOURS = (
     "000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4",
 )  # fmt: skip
 _LEAST_SIDE_FOR_BAR = 64
+LEAST_WHITE: Final = 1e-6
+MOST_WHITE: Final = 1e9  # more than float32 tells apart would be infinite
 _BRIGHT = 0.99
 _LEAST_SIDE_FOR_LEGEND = 256
 
@@ -45,8 +47,10 @@ class Tones:
             raise Invalid(f"gamma must be over 0 and at most 10, not {self.gamma:g}", field="gamma")
         if not 0 < self.brightest <= 1:
             raise Invalid(f"brightest is a share from 0 to 1, not {self.brightest:g}", field="brightest")
-        if self.white is not None and not self.white > 0:
-            raise Invalid(f"white must be positive, not {self.white:g}", field="white")
+        if self.white is not None and not LEAST_WHITE <= self.white <= MOST_WHITE:
+            raise Invalid(
+                f"white must be from {LEAST_WHITE:g} to {MOST_WHITE:g}, not {self.white:g}", field="white"
+            )
 
     def of(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return brightness from 0 to 1."""

@@ -13,6 +13,7 @@ from cluster.arrays import MAX_RESULT_BYTES
 from cluster.calibrating.kinds import kind_infos
 from cluster.http import Gate, install
 from cluster.metrics import install_metrics
+from cluster.openapi import raw_body, raw_reply
 from cluster.protocol import (
     CalibrationKindInfo,
     CalibrationRequest,
@@ -111,7 +112,7 @@ async def retry_job(job_id: str, scheduler: Scheduler) -> Job:
     return await scheduler.retry(job_id)
 
 
-@jobs.get("/jobs/{job_id}/events", dependencies=[VIEWER])
+@jobs.get("/jobs/{job_id}/events", dependencies=[VIEWER], **raw_reply("text/event-stream"))
 async def follow_job(job_id: str, scheduler: Scheduler) -> StreamingResponse:
     """Send the job at each change (server-sent events), until it ends."""
     scheduler.state.job(job_id)
@@ -192,7 +193,7 @@ async def cancel_calibration(calibration_id: str, scheduler: Scheduler) -> Calib
     return await scheduler.calibrations.cancel(calibration_id)
 
 
-@calibrations.get("/{calibration_id}/report.png", dependencies=[VIEWER])
+@calibrations.get("/{calibration_id}/report.png", dependencies=[VIEWER], **raw_reply("image/png"))
 async def show_calibration_report(calibration_id: str, scheduler: Scheduler) -> Response:
     """Send the report of a calibration that is done."""
     return Response(await scheduler.calibrations.report(calibration_id), media_type="image/png")
@@ -276,7 +277,11 @@ async def keep_alive(worker_id: str, message: KeepAlive, scheduler: Scheduler) -
     return await scheduler.workers.keep_alive(worker_id, message)
 
 
-@workers.post("/{worker_id}/tasks/{job_id}/{task_id}/result", dependencies=[WORKER])
+@workers.post(
+    "/{worker_id}/tasks/{job_id}/{task_id}/result",
+    dependencies=[WORKER],
+    **raw_body("application/octet-stream"),
+)
 async def commit_result(
     worker_id: str,
     job_id: str,
@@ -335,6 +340,7 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
         openapi_url=None,
     )
     app.state.service = service
+    gate.public = frozenset({"/api/v1/join"})
     gate.body_limits = {**gate.body_limits, "/result": MAX_RESULT_BYTES}
     install(app, gate, role="scheduler")
     for router in (jobs, results, calibrations, cluster, workers):

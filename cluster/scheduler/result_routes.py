@@ -14,22 +14,29 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
 from cluster.errors import Conflict
+from cluster.openapi import raw_reply
 from cluster.protocol import DriftMethod, JobDrift, JobHistograms, PictureQuery
 from cluster.scheduler import pictures
 from cluster.scheduler.access import VIEWER, Scheduler
 from cluster.scheduler.service import Service
 
+TABLE_MEDIA_TYPES = (
+    "application/x-hdf5",
+    "application/yaml",
+    "application/vnd.apache.parquet",
+    "application/zip",
+)
 results = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 
-@results.get("/jobs/{job_id}/results.h5r", dependencies=[VIEWER])
+@results.get("/jobs/{job_id}/results.h5r", dependencies=[VIEWER], **raw_reply("application/x-hdf5"))
 async def download_results(job_id: str, scheduler: Scheduler) -> FileResponse:
     """Send the result file of a job that has ended."""
     path = finished_file(scheduler, job_id)
     return FileResponse(path, media_type="application/x-hdf5", filename=path.name)
 
 
-@results.get("/jobs/{job_id}/results.csv", dependencies=[VIEWER])
+@results.get("/jobs/{job_id}/results.csv", dependencies=[VIEWER], **raw_reply("text/csv"))
 async def download_csv(job_id: str, scheduler: Scheduler) -> StreamingResponse:
     """Send the localisations of a job that has ended as ThunderSTORM's table."""
     path = finished_file(scheduler, job_id)
@@ -38,7 +45,7 @@ async def download_csv(job_id: str, scheduler: Scheduler) -> StreamingResponse:
     return StreamingResponse(pictures.csv_of(path), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@results.get("/jobs/{job_id}/results.{kind}", dependencies=[VIEWER])
+@results.get("/jobs/{job_id}/results.{kind}", dependencies=[VIEWER], **raw_reply(*TABLE_MEDIA_TYPES))
 async def download_table(
     job_id: str, kind: Literal["hdf5", "yaml", "parquet", "smlm"], scheduler: Scheduler
 ) -> FileResponse:
@@ -50,8 +57,14 @@ async def download_table(
     )
 
 
-@results.get("/jobs/{job_id}/localisations", dependencies=[VIEWER])
-def download_rows(job_id: str, scheduler: Scheduler, from_row: Annotated[int, Query(ge=0)] = 0) -> Response:
+@results.get(
+    "/jobs/{job_id}/localisations",
+    dependencies=[VIEWER],
+    **raw_reply("application/x-npy", X_Next_Row="the row to go on from"),
+)
+def download_rows(
+    job_id: str, scheduler: Scheduler, from_row: Annotated[int, Query(ge=0, lt=2**63)] = 0
+) -> Response:
     """Send the rows so far (npy), in the order of their commits; X-Next-Row says where to go on."""
     rows, after = scheduler.results.rows_from(scheduler.state.job(job_id).sheet, from_row)
     body = io.BytesIO()
@@ -59,13 +72,13 @@ def download_rows(job_id: str, scheduler: Scheduler, from_row: Annotated[int, Qu
     return Response(body.getvalue(), media_type="application/x-npy", headers={"x-next-row": str(after)})
 
 
-@results.get("/jobs/{job_id}/render.png", dependencies=[VIEWER])
+@results.get("/jobs/{job_id}/render.png", dependencies=[VIEWER], **raw_reply("image/png"))
 def render_job(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
     """Draw the localisations so far."""
     return Response(scheduler.looks.png(job_id, query), media_type="image/png")
 
 
-@results.get("/jobs/{job_id}/render.tif", dependencies=[VIEWER])
+@results.get("/jobs/{job_id}/render.tif", dependencies=[VIEWER], **raw_reply("image/tiff"))
 def render_tiff(job_id: str, scheduler: Scheduler, query: Annotated[PictureQuery, Query()]) -> Response:
     """Draw the localisations so far as grey values to measure in, for ImageJ and others."""
     return Response(scheduler.looks.tiff(job_id, query), media_type="image/tiff")

@@ -181,12 +181,6 @@ class WorkerDesk:
 
     async def fail(self, worker_id: str, job_id: str, task_id: int, failure: TaskFailure) -> None:
         """Take back an attempt that came to nothing."""
-        faulty = failure.kind in {"error", "invalid", "changed"}
-        logger.log(
-            logging.WARNING if faulty else logging.INFO,
-            "task %s job=%s task=%s attempt=%s worker=%s message=%r",
-            *(failure.kind, job_id, task_id, failure.attempt, worker_id, failure.message),
-        )
         decided = self._state.core.fail(
             worker_id,
             job_id,
@@ -195,6 +189,12 @@ class WorkerDesk:
             failure.kind,
             failure.message,
             now=self._state.clocks.now(),
+        )
+        faulty = failure.kind in {"error", "invalid", "changed"}
+        logger.log(
+            logging.WARNING if faulty else logging.INFO,
+            "task %s job=%s task=%s attempt=%s worker=%s message=%r",
+            *(failure.kind, job_id, task_id, failure.attempt, worker_id, failure.message),
         )
         self._metrics.failed(failure.kind)
         await self._state.settled(decided)

@@ -49,7 +49,11 @@ def make_app(gate: Gate) -> FastAPI:
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     gate = Gate(
-        verifiers(SECRET), hosts=frozenset({"lab-pc"}), body_limit_bytes=2000, body_limits={"/result": 50_000}
+        verifiers(SECRET),
+        hosts=frozenset({"lab-pc"}),
+        body_limit_bytes=2000,
+        body_limits={"/result": 50_000},
+        public=frozenset({"/upload/result"}),
     )
     transport = httpx.ASGITransport(app=make_app(gate), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -75,6 +79,22 @@ async def test_without_a_good_token_it_is_401(http: httpx.AsyncClient, headers: 
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.headers["www-authenticate"] == "Bearer"
     assert reply.json()["code"] == "unauthorised"
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer no"}])
+async def test_nothing_is_read_of_a_strangers_body(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    read = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            read.append(b"{" * 1000)
+            yield read[-1]
+
+    reply = await http.post("/submit", content=endless(), headers=headers)
+
+    assert (reply.status_code, reply.json()["code"]) == (401, "unauthorised")
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert read == []
 
 
 @pytest.mark.parametrize(

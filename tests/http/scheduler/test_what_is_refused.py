@@ -231,3 +231,20 @@ async def test_metadata_that_cannot_be_written_down_are_refused(hands: Any, valu
 
     assert reply.status_code == 400
     assert (await hands.http.get("/api/v1/jobs")).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("route", "field"),
+    [
+        ("localisations?from_row=9223372036854775808", "from_row"),
+        ("render.png?white=1e300", "white"),
+        ("render.png?white=1e-300", "white"),
+    ],
+)
+async def test_a_number_that_nothing_here_can_hold_is_refused(hands: Any, route: str, field: str) -> None:
+    job = await hands.submitted()
+
+    reply = await hands.http.get(f"/api/v1/jobs/{job}/{route}")
+
+    assert (reply.status_code, reply.json()["code"]) == (400, "invalid")
+    assert reply.json()["errors"][0]["field"] == field

@@ -117,6 +117,7 @@ class SchedulerSettings(Settings):
     on_done: tuple[str, ...] = ()  # a command of the owner's, run when a job has ended
     results_root: Path | None = None
     lab: LabFolders = LabFolders()
+    keep_blobs: bool = False  # what workers handed in, also once the result file has it
 
 
 class DataServerSettings(Settings):

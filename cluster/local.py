@@ -41,6 +41,7 @@ class Plan:
     task_frames: int | None = None
     results_root: Path | None = None
     lab: LabFolders | None = None  # None: as the roles find it configured
+    keep_blobs: bool = False
     polite: bool = False
     page: bool = False
 
@@ -182,7 +183,8 @@ class LocalCluster:
             ("--results-root", self.plan.results_root),
             ("--presets", presets),
         )
-        return arguments + _given(*options) + ["--tls"] * self.plan.tls
+        flags = ["--tls"] * self.plan.tls + ["--keep-blobs"] * self.plan.keep_blobs
+        return arguments + _given(*options) + flags
 
     def _worker_arguments(self) -> list[str]:
         arguments = ["worker", "--one", "--scheduler", self.url]

@@ -109,6 +109,10 @@ def scheduler(
         ),
     ] = None,
     calibration: Calibration = None,
+    keep_blobs: Annotated[
+        bool,
+        typer.Option("--keep-blobs", help="Keep what workers handed in, also once the result file holds it."),
+    ] = False,
 ) -> None:
     """Run the scheduler alone.
 
@@ -138,6 +142,7 @@ def scheduler(
         on_done=read_config(places.config).on_done,
         results_root=results_root or surroundings.results_root(roots),
         lab=surroundings.lab_folders(profiles, presets, calibration),
+        keep_blobs=keep_blobs,
     )
     runtime_file = places.runtime(chosen)
 

@@ -85,6 +85,10 @@ def start(
     task_frames: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="A fixed task size, for tests.")
     ] = None,
+    keep_blobs: Annotated[
+        bool,
+        typer.Option("--keep-blobs", help="Keep what workers handed in, also once the result file holds it."),
+    ] = False,
     show_version: Annotated[  # noqa: ARG001 -- its callback does the work
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -119,6 +123,7 @@ def start(
         polite=True,
         page=not no_page,
         results_root=surroundings.results_root(roots),
+        keep_blobs=keep_blobs,
     )
     with LocalCluster(plan, os.environ, on_event=console.say) as cluster:
         _greet(cluster, open_page=not no_browser)

@@ -181,6 +181,10 @@ class Reader:
             if advance is not None:
                 advance(min(start + rows, len(self)), len(self))
 
+    def rows(self, start: int, stop: int) -> Rows:
+        """Return localisations [start, stop), as they lie in the file."""
+        return self._rows("FitResults", start, stop)
+
     def table(self, name: str) -> Rows | None:
         """Return all rows of a table, or None where there is none."""
         return self._rows(name, 0, _MOST_ROWS) if name in self._tables else None

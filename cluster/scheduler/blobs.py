@@ -1,4 +1,4 @@
-"""Results of tasks as they came in, kept until their job's file can do without them.
+"""Results of tasks as they came in, kept until their job's file holds every row of them (`pruning`).
 
 A small one lives in the journal and is as durable as its commit. A large one is a file: written under a temporary
 name, synced, renamed, its folder synced, and only then does the journal refer to it. A file nobody refers to is left
@@ -22,10 +22,15 @@ INLINE_BYTES: Final = 32 << 10
 
 @dataclass(frozen=True)
 class Blob:
-    """A stored result: inline, or the name of its file in the store."""
+    """A stored result: inline, or the name of its file in the store; neither once the result file has its rows."""
 
     file: str | None = None
     body: bytes | None = None
+
+    @property
+    def is_pruned(self) -> bool:
+        """Return whether it was let go."""
+        return self.file is None and self.body is None
 
 
 class Blobs:
@@ -78,6 +83,15 @@ class Blobs:
         """Remove a blob that did not become a commit."""
         if blob.file is not None:
             self._remove(self._folder / blob.file)
+
+    def drop_job(self, job_id: str) -> None:
+        """Remove the files of a job."""
+        folder = self._folder / job_id
+        if folder.is_dir():
+            for file in list(folder.iterdir()):
+                self._remove(file)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def sweep(self, referred: Collection[str]) -> int:
         """Remove the files that no commit refers to; return how many."""

@@ -132,6 +132,12 @@ def result_statement(row: ResultRow) -> Statement:
     return Statement(("result", row.job_id, str(row.task_id)), sql, values)
 
 
+def prune_statement(job_id: str) -> Statement:
+    """Let go of what was handed in of a job; which rows came when stays."""
+    sql = "UPDATE results SET file = NULL, body = NULL WHERE job_id = ?"
+    return Statement(("pruned", job_id), sql, (job_id,))
+
+
 def worker_statement(record: WorkerSaved, card: WorkerRegistration) -> Statement:
     """Save a worker."""
     sql = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET excluded = excluded.excluded"
@@ -271,6 +277,28 @@ def load_failures(connection: sqlite3.Connection) -> Iterator[tuple[str, FailedF
 def load_cpus(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return which processors took part in which jobs."""
     return connection.execute("SELECT DISTINCT job_id, cpu FROM results").fetchall()
+
+
+def load_kept_results(connection: sqlite3.Connection) -> list[str]:
+    """Return the jobs of which something that was handed in is kept."""
+    sql = "SELECT DISTINCT job_id FROM results WHERE file IS NOT NULL OR body IS NOT NULL"
+    return [job_id for (job_id,) in connection.execute(sql)]
+
+
+def rows_before(connection: sqlite3.Connection, job_id: str) -> dict[int, int]:
+    """Return at which row of the result file the rows of each task begin: the file is in the order of the tasks."""
+    sql = "SELECT task_id, rows FROM results WHERE job_id = ? ORDER BY task_id"
+    before, found = 0, {}
+    for task_id, rows in connection.execute(sql, (job_id,)):
+        found[task_id] = before
+        before += rows
+    return found
+
+
+def output_of(connection: sqlite3.Connection, job_id: str) -> str | None:
+    """Return the result file of a job, as far as it has one."""
+    row = connection.execute("SELECT output FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    return None if row is None else row[0]
 
 
 def results_by_task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster.errors import ClusterError
@@ -17,10 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class Merger:
-    """Runs `Results.make` in a thread for the jobs it is told of."""
+    """Runs `Results.make` in a thread for the jobs it is told of; `done` hears of each whose end is on the disk."""
 
-    def __init__(self, state: State, results: Results) -> None:
+    def __init__(self, state: State, results: Results, done: Callable[[str], None]) -> None:
         self._state = state
+        self._done = done
         self._results = results
         self._one_at_a_time = asyncio.Semaphore(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,6 +51,9 @@ class Merger:
                 await self._state.settled(self._state.core.merged(job_id, failed=failed))
             except ClusterError as error:
                 logger.warning("the end of job %s is not on the disk yet: %s", job_id, error)
+                return
+            if failed is None:
+                self._done(job_id)
 
     async def _made(self, job_id: str, *, is_partial: bool) -> str | None:
         """Return why the file could not be made, None if it is in place."""

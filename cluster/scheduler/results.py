@@ -6,9 +6,10 @@ Everything here runs in a thread and reads committed blobs only, never an open r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from cluster.results.metadata_tree import merged_metadata
 from cluster.results.provenance import Provenance, software_versions
 from cluster.results.publish import IfExists, free_name
 from cluster.scheduler.blobs import Blobs
-from cluster.scheduler.entries import ResultRow, results_by_row, results_by_task
+from cluster.scheduler.entries import ResultRow, output_of, results_by_row, results_by_task, rows_before
 from cluster.scheduler.journal import Journal
 from cluster.scheduler.sheets import Sheet
 from fitting.localisations import FrameStatus
@@ -77,13 +78,34 @@ class Results:
     def row_blocks(self, sheet: Sheet, from_row: int = 0) -> Iterator[np.ndarray[Any, Any]]:
         """Yield the rows of a job in the order they were committed, from a row on."""
         at = from_row
-        while page := self._page_by_row(sheet.job_id, at):
-            for row in page:
-                if row.first_row > at:  # what comes before is committed, but not on the disk yet
-                    return
-                rows = decode_result(self._blobs.load(row.blob)).rows[at - row.first_row :]
-                at += len(rows)
-                yield rows
+        with _Pruned(self._journal, sheet.job_id) as pruned:
+            while page := self._page_by_row(sheet.job_id, at):
+                for row in page:
+                    if row.first_row > at:  # what comes before is committed, but not on the disk yet
+                        return
+                    rows = self._rows(row, pruned)[at - row.first_row :]
+                    at += len(rows)
+                    yield rows
+
+    def difference(self, sheet: Sheet, path: Path) -> str | None:
+        """Return in what a result file differs from the committed results, None if it holds every row of them.
+
+        Raises
+        ------
+        NotFound, Invalid
+            If there is no such file, or it cannot be read.
+        """
+        at = 0
+        with h5r.Reader(path) as file:
+            provenance = file.provenance()
+            if provenance is None or provenance.job.get("id") != sheet.job_id:
+                return f"{path} is not its file"
+            for _, result in self.by_task(sheet.job_id):
+                stop = at + len(result.rows)
+                if file.rows(at, stop).tobytes() != result.rows.tobytes():
+                    return f"{path} has other rows from {at} on"
+                at = stop
+            return None if at == len(file) else f"{path} has {len(file)} rows, not {at}"
 
     def make(self, plan: Plan) -> Path:
         """Write the result file of a job and return its name.
@@ -111,11 +133,45 @@ class Results:
                     writer.append_fiducials(result.fiducials)
             return writer.finish(_provenance(plan, ledger, cpus))
 
+    def _rows(self, row: ResultRow, pruned: _Pruned) -> np.ndarray[Any, Any]:
+        if not row.blob.is_pruned:
+            with suppress(FileNotFoundError):  # it was pruned since the page was read
+                return decode_result(self._blobs.load(row.blob)).rows
+        return pruned.rows(row)
+
     def _page(self, job_id: str, after: int) -> list[ResultRow]:
         return self._journal.read_now(lambda db: results_by_task(db, job_id, after, _PAGE))
 
     def _page_by_row(self, job_id: str, from_row: int) -> list[ResultRow]:
         return self._journal.read_now(lambda db: results_by_row(db, job_id, from_row, _PAGE))
+
+
+class _Pruned:
+    """The rows of results that were let go: in the job's file, which is opened when the first is asked for."""
+
+    def __init__(self, journal: Journal, job_id: str) -> None:
+        self._journal = journal
+        self._job_id = job_id
+        self._file: h5r.Reader | None = None
+        self._before: dict[int, int] = {}
+
+    def rows(self, row: ResultRow) -> np.ndarray[Any, Any]:
+        """Return the rows of a task; raises `Conflict` if the file is not there any more."""
+        if self._file is None:
+            self._before = self._journal.read_now(lambda db: rows_before(db, self._job_id))
+            output = self._journal.read_now(lambda db: output_of(db, self._job_id))
+            if output is None or not Path(output).is_file():
+                raise Conflict(f"{output} is not where job {self._job_id} put it")
+            self._file = h5r.Reader(Path(output))
+        start = self._before[row.task_id]
+        return self._file.rows(start, start + row.rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _opening_ledger(plan: Plan) -> Ledger:

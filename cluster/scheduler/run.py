@@ -113,6 +113,7 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
         roots=settings.roots,
         results_root=settings.results_root,
         lab=settings.lab,
+        keep_blobs=settings.keep_blobs,
     )
     rules = Rules(
         lease_s=settings.lease_s, max_attempts=settings.max_attempts, task_frames=settings.task_frames

@@ -54,6 +54,7 @@ from cluster.scheduler.on_done import Command, OnDone
 from cluster.scheduler.outputs import Outputs
 from cluster.scheduler.previews import PreviewDesk
 from cluster.scheduler.progress import TERMINAL
+from cluster.scheduler.pruning import Pruner
 from cluster.scheduler.results import Results
 from cluster.scheduler.state import Clocks, Known, State
 from cluster.scheduler.workers import WorkerDesk
@@ -82,6 +83,7 @@ class Cluster:
     event_gap_s: float = 0.25
     cancel_wait_s: float = 30.0
     follow: Pauses = field(default_factory=Pauses)
+    keep_blobs: bool = False
 
 
 class Service:
@@ -131,7 +133,8 @@ class Service:
         )
         self.blobs = blobs
         self.looks = Looks(self.state, self.results)
-        self._merger = Merger(self.state, self.results)
+        self._pruner = Pruner(self.state, self.results, blobs, keep=cluster.keep_blobs)
+        self._merger = Merger(self.state, self.results, self._pruner.start)
         self._on_done = OnDone(self.state, on_done)
         self._follower = Follower(self.state, series, cluster.follow)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -155,6 +158,7 @@ class Service:
         for job_id in self.state.known:
             self._follower.start(job_id)
         self._ticker = asyncio.create_task(self._tick())
+        await self._pruner.start_all()
 
     async def close(self) -> None:
         """Stop: wake whoever waits, finish the file that is being written, and write down everything."""
@@ -165,6 +169,7 @@ class Service:
                 await self._ticker
         await self._follower.close()
         await self._merger.finish()
+        await self._pruner.close()
         await self._on_done.close()
         self._lab.close()
         self.state.journal.close()

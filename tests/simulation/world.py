@@ -188,6 +188,7 @@ class World:
                 cluster_id=CLUSTER_ID, name="lab", machine="m", versions=VERSIONS,
                 worker_token=token(SECRET, "worker"), verifiers=verifiers(SECRET),
                 roots=(self._folder,), tick_s=1.0, cancel_wait_s=5.0,
+                keep_blobs=True,  # result files are made in memory here
             ),
             self.rules,
             self._journal,

@@ -55,6 +55,12 @@ class RoleProcess:
         self._serves = serves
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Return the id of the present process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and return when it serves."""
         self._process = process = subprocess.Popen(  # noqa: ASYNC220 - starting does not block

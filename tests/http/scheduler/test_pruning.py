@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from cluster.scheduler.entries import load_kept_results
+
 pytestmark = pytest.mark.anyio
 
 ROWS_PER_FRAME = 40  # so that a task of 30 frames is kept as a file, and the last one of 10 in the journal
@@ -176,3 +178,25 @@ async def test_the_finished_frames_of_a_cancelled_job_are_pruned_too(
 
     assert kept(tmp_path) == 0
     assert (rows["tIndex"].min(), rows["tIndex"].max(), len(rows)) == (30, 59, 1200)
+
+
+async def test_the_room_in_the_journal_is_used_again(
+    make_service: Any, connect: Any, result_body: Any, tmp_path: Path, until: Any
+) -> None:
+    journal = tmp_path / "state" / "journal.sqlite"
+    sizes = []
+    for _ in range(3):
+        service = make_service()
+        async with connect(service) as hands:
+            worker = await hands.register()
+            for _ in range(8):
+                job = await hands.submitted()
+                for lease in await hands.lease(worker, 4):  # 10 KB each, kept in the journal
+                    body = result_body(lease, rows_per_frame=2)
+                    assert len(body) < 32 << 10
+                    await hands.commit(worker, lease, body)
+                await hands.ended(job)
+            await until(lambda service=service: not service.state.journal.read_now(load_kept_results))
+        sizes.append(journal.stat().st_size)
+
+    assert sizes[2] - sizes[1] <= 8 * 12_000  # a job's sheet and its tasks; its results took more than 20 kB

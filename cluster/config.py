@@ -11,6 +11,8 @@ from typing import Final, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cluster import held_files
+
 JoinPolicy = Literal["approve", "open", "token"]
 PROFILES_SHELF: Final = "@profiles"
 CALIBRATION_SHELF: Final = "@calibration"
@@ -176,7 +178,7 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    held_files.replace(temporary, path)
 
 
 def read_runtime(path: Path) -> Runtime | None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from cluster import held_files
 from cluster.calibration_client import API
 from cluster.errors import Conflict, Internal, Unavailable
 from cluster.protocol import DriftMethod, JobDrift, JobHistograms, Message, PictureQuery
@@ -68,7 +69,7 @@ class ResultCalls(ABC):
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
             self._persist(lambda: self._save(job_route(job_id, f"/results.{kind}"), partial))
-            partial.replace(target)
+            held_files.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
         return target

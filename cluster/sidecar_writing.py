@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster import held_files
 from cluster.dataserver.sidecars import sidecar_paths
 from cluster.errors import Invalid
 
@@ -45,7 +46,7 @@ def write_sidecar(series: Path, values: Mapping[str, Any]) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        held_files.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path

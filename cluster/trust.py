@@ -18,6 +18,7 @@ from typing import Final, get_args
 
 from filelock import FileLock
 
+from cluster import held_files
 from cluster.errors import Unauthorised
 from cluster.pinning import bare, with_pin
 from cluster.protocol import Role
@@ -48,7 +49,7 @@ def _write_secret(path: Path) -> None:
         file.write(secrets.token_bytes(_SECRET_BYTES))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    held_files.replace(temporary, path)
 
 
 def _read_secret(path: Path) -> bytes:

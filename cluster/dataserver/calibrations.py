@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from cluster import held_files
 from cluster.calibrating.kinds import KINDS, check
 from cluster.dataserver.calibration_outputs import Placed, Placing
 from cluster.dataserver.calibration_records import Record, Records
@@ -289,7 +290,7 @@ def _remove_unfinished(placed: Placed) -> None:
     for target in placed.targets.values():
         for path in unfinished(target):
             with contextlib.suppress(OSError):
-                path.unlink()
+                held_files.patiently(path.unlink)
 
 
 def _outcome(placed: Placed, answer: dict[str, Any]) -> dict[str, Any]:

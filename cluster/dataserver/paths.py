@@ -17,6 +17,7 @@ from cluster.errors import Invalid, NotFound
 from cluster.protocol import RootSpace
 
 _MAX_LENGTH: Final = 1024
+_LONGEST_NAME_BYTES: Final = 240  # file systems take 255, and what lies beside a series has a longer name
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f\\<>"|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|:|$)", re.IGNORECASE)
@@ -59,6 +60,8 @@ def _segment_fault(segment: str) -> str | None:
         return f"Windows would take {segment!r} for another name"
     if _RESERVED.match(segment):
         return f"{segment!r} is the name of a device on Windows"
+    if (size := len(segment.encode())) > _LONGEST_NAME_BYTES:
+        return f"{segment[:40]!r}… takes {size} bytes; a name here may take {_LONGEST_NAME_BYTES}"
     return None
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from cluster import held_files
 from cluster.errors import Conflict, Invalid, OutOfSpace
 
-IfExists = Literal["refuse", "number", "replace"]
+IfExists = Literal["refuse", "number", "replace", "replace or number"]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NO_ROOM_WINERROR = frozenset({39, 112})  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
@@ -57,14 +58,19 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[Path]:
         publish(temporary, path, if_exists=if_exists)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            held_files.remove(temporary)
 
 
 def unfinished(path: Path) -> list[Path]:
     """Return the temporary files of `path` that whoever wrote it has left behind."""
-    start = f".{path.name[:100]}."
+    start = hidden_start(path)
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     return [one for one in beside if one.name.startswith(start) and one.name.endswith(".part")]
+
+
+def hidden_start(path: Path) -> str:
+    """Return how the temporary names of a file begin; file systems count bytes, or UTF-16 units, never letters."""
+    return f".{path.name.encode('utf-8', 'surrogateescape')[:100].decode('utf-8', 'ignore')}."
 
 
 def temporary_for(path: Path, *, if_exists: IfExists = "refuse") -> Path:
@@ -81,7 +87,7 @@ def temporary_for(path: Path, *, if_exists: IfExists = "refuse") -> Path:
         raise Conflict(f"{path} exists already", path=str(path))
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+        temporary = path.with_name(f"{hidden_start(path)}{secrets.token_hex(4)}.part")
         temporary.touch(exist_ok=False)
     return temporary
 
@@ -101,11 +107,22 @@ def publish(temporary: Path, path: Path, *, if_exists: IfExists = "refuse") -> P
     """
     with clear_errors(path):
         sync_file(temporary)
-        if if_exists == "replace":
-            temporary.replace(path)
+        if if_exists.startswith("replace"):
+            path = _replace(temporary, path, or_number=if_exists == "replace or number")
         else:
             path = _claim(temporary, path, numbered=if_exists == "number")
         sync_folder(path.parent)
+    return path
+
+
+def _replace(temporary: Path, path: Path, *, or_number: bool) -> Path:
+    """Replace a file; where somebody holds the old one for too long, take the next free name if that will do."""
+    try:
+        held_files.replace(temporary, path)
+    except PermissionError as error:
+        if not (or_number and held_files.is_held(error)):
+            raise
+        return _claim(temporary, path, numbered=True)
     return path
 
 
@@ -124,7 +141,7 @@ def _claim(temporary: Path, path: Path, *, numbered: bool) -> Path:
 def _rename_to_new(temporary: Path, target: Path) -> None:
     """Rename, unless the target exists: FileExistsError then."""
     if sys.platform == "win32":
-        temporary.rename(target)
+        held_files.rename(temporary, target)
     else:
         _link_to_new(temporary, target)
 
@@ -136,7 +153,7 @@ def _link_to_new(temporary: Path, target: Path) -> None:
         raise
     except OSError:  # a file system without hard links: claim the name first, then replace what claims it
         target.touch(exist_ok=False)
-        temporary.replace(target)
+        held_files.replace(temporary, target)
     else:
         temporary.unlink()
 

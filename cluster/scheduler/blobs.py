@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cluster import held_files
 from cluster.results.publish import clear_errors, publish, sync_folder, temporary_for
 
 INLINE_BYTES: Final = 32 << 10
@@ -108,7 +109,7 @@ class Blobs:
     def _remove(self, file: Path) -> None:
         size = size_of(file)
         with contextlib.suppress(OSError):
-            file.unlink()
+            held_files.remove(file)
             self._count(-size)
 
     def _count(self, more_bytes: int) -> None:

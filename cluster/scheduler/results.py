@@ -214,7 +214,7 @@ def _provenance(plan: Plan, ledger: Ledger, cpus: set[str]) -> Provenance:
 
 def _name_for(path: Path, job_id: str) -> tuple[Path, IfExists]:
     if path.exists() and _is_of_job(path, job_id):
-        return path, "replace"
+        return path, "replace or number"
     return free_name(path), "number"
 
 

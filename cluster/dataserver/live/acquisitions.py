@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster import held_files
 from cluster.dataserver.live.durable import clear_failures, write_synced
 from cluster.dataserver.live.layout import (
     ARRAY,
@@ -29,7 +30,7 @@ from cluster.dataserver.live.series import AcquiredSeries
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.errors import Conflict, Forbidden, Invalid, OutOfSpace
 from cluster.protocol import NewSeries
-from cluster.results.publish import sync_folder
+from cluster.results.publish import hidden_start, sync_folder
 
 RESERVE_BYTES: Final = 1 << 30
 _LARGEST_CHUNK_BYTES: Final = 64 << 20
@@ -197,7 +198,7 @@ def _make(folder: Path, wanted: NewSeries) -> bool:
     """Make a series' folder in one step; returns false if there is one by now."""
     layout = layout_of(wanted)
     record = Record(identity=secrets.token_hex(16), created=wanted, chunk_frames=layout.chunk_frames)
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    temporary = folder.with_name(f"{hidden_start(folder)}{secrets.token_hex(4)}.part")
     try:
         for part in (temporary, temporary / ARRAY, temporary / STAGED):
             part.mkdir()
@@ -206,7 +207,7 @@ def _make(folder: Path, wanted: NewSeries) -> bool:
         for part in (temporary / ARRAY, temporary / STAGED, temporary):
             sync_folder(part)
         try:
-            temporary.rename(folder)
+            held_files.rename(temporary, folder)
         except OSError:
             if folder.exists():
                 return False

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster import held_files
 from cluster.errors import OutOfSpace, Unavailable
 from cluster.results.publish import sync_folder
 
@@ -24,7 +25,7 @@ def write_whole(path: Path, parts: Sequence[Part]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}{TEMPORARY}")
     try:
         write_synced(temporary, parts)
-        temporary.replace(path)
+        held_files.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

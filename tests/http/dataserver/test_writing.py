@@ -274,3 +274,27 @@ async def test_events_and_archive(client_as: ClientAs, http: httpx.AsyncClient) 
     read = await client_as("viewer").get(f"{SERIES}/frames")
     assert np.array_equal(decode_frames(read.content).frames, STACK)
     assert (await client_as("viewer").get(f"{SERIES}/events")).json() == [event]
+
+
+LONG = {
+    "letters": ("a" * 235, True),
+    "of three bytes": ("字" * 78, True),
+    "too many": ("b" * 237, False),
+    "far too many": ("b" * 700, False),
+    "of three bytes, too many": ("字" * 79, False),
+}
+
+
+@pytest.mark.parametrize("stem", LONG)
+async def test_a_name_may_be_as_long_as_disks_allow_and_no_longer(
+    http: httpx.AsyncClient, client_as: ClientAs, root: Path, stem: str
+) -> None:
+    name, fits = LONG[stem]
+
+    made = await http.post(f"/api/v1/series/{name}.zarr", json=WANTED)
+    put = await http.put(f"/api/v1/files/{name}.tif", content=b"x")
+    read = await client_as("viewer").get(f"/api/v1/series/{name}.dax")
+
+    assert [made.status_code, put.status_code] == ([201, 201] if fits else [400, 400]), made.text + put.text
+    assert read.status_code in {400, 404}
+    assert left_behind(root) == []

@@ -115,3 +115,13 @@ def test_room_is_looked_for_before_writing(tmp_path: Path) -> None:
 
     with pytest.raises(OutOfSpace, match=r"needs 200\.0 MB"):
         check_room(tmp_path / "x.h5r", 200_000_000, free=lambda _: 100 << 20)
+
+
+@pytest.mark.parametrize("letter", ["a", "字", "é", "😀"])
+def test_the_longest_name_that_a_file_can_have_has_a_temporary_one(tmp_path: Path, letter: str) -> None:
+    name = letter * ((255 - len(".h5r")) // len(letter.encode())) + ".h5r"
+
+    with writing(tmp_path / name) as temporary:
+        temporary.write_bytes(b"whole")
+
+    assert [file.name for file in tmp_path.iterdir()] == [name]

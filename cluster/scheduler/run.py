@@ -116,7 +116,10 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
         keep_blobs=settings.keep_blobs,
     )
     rules = Rules(
-        lease_s=settings.lease_s, max_attempts=settings.max_attempts, task_frames=settings.task_frames
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        task_frames=settings.task_frames,
+        asleep_s=settings.lease_s / 2,
     )
     owner_token = own_token(settings.state, "owner")
 

@@ -340,7 +340,7 @@ class World:
         self.network = Network(chance, self.count)
         self.rules = Rules(
             lease_s=LEASE_S, task_frames=chance.choice([None, chance.randint(1, 60)]), least_frames=1 if self.scale.workers < 100 else 5,
-            refusal_pause_s=0.5, longest_pause_s=5.0, forget_worker_s=30.0, straggler_least_s=1.0,
+            refusal_pause_s=0.5, longest_pause_s=5.0, forget_worker_s=30.0, straggler_least_s=1.0, asleep_s=LEASE_S / 2,
         )  # fmt: skip
         self.storm = Storm(self)
         for number in range(self.scale.jobs):

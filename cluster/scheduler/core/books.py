@@ -39,6 +39,7 @@ class Books:
         self.no_straggler_before = 0.0  # when to look for slow tasks again
         self._sequence = 0
         self._next_expiry = math.inf
+        self._looked: float | None = None
         self._records: list[Record] = []
 
     def record(self, record: Record) -> None:
@@ -146,7 +147,11 @@ class Books:
         return True
 
     def expire(self, now: float) -> None:
-        """Take back the grants that ran out."""
+        """Take back the grants that ran out; if this machine slept, nobody could be heard: all get a fresh term."""
+        slept = self._looked is not None and now - self._looked > self.rules.asleep_s
+        self._looked = now
+        if slept:
+            self._resume(now)
         if now < self._next_expiry:
             return
         for job in list(self.open.values()):
@@ -161,6 +166,16 @@ class Books:
             for grant in leased.grants
         )
         self._next_expiry = min(live, default=math.inf)
+
+    def _resume(self, now: float) -> None:
+        until = now + self.rules.lease_s
+        for job in self.open.values():
+            for task_id, leased in job.live():
+                job.put(task_id, leased.resume(now=now, until=until))
+        for worker in self.workers.values():
+            if not worker.lost:
+                worker.last_seen = max(worker.last_seen, now)
+        self._next_expiry = until  # or later, if nothing is held
 
     def _lose(self, job: Job, task_id: int, grant: Grant, now: float) -> None:
         leased = job.leased[task_id]

@@ -28,6 +28,7 @@ class Rules:
     refusal_pause_s: float = 2.0
     longest_pause_s: float = 60.0
     forget_worker_s: float = 600.0
+    asleep_s: float = math.inf  # who did not look for so long was not there to hear anybody
 
     def task_size(self, job: Job, workers: int) -> int:
         """Return how many frames the next task should have.

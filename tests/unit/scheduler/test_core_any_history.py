@@ -23,7 +23,9 @@ from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready
 from tests.simulation.invariants import check
 
 WORKERS = ("ann", "bob", "cat")
-RULES = Rules(lease_s=30.0, max_attempts=2, task_frames=7, exclude_after=3, straggler_least_s=1.0)
+RULES = Rules(
+    lease_s=30.0, max_attempts=2, task_frames=7, exclude_after=3, straggler_least_s=1.0, asleep_s=120.0
+)
 KINDS = ("error", "refused", "handed_back", "invalid", "changed")
 
 workers = st.sampled_from(WORKERS)

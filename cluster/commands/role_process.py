@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from cluster.commands.unhurried import Unhurried
 from cluster.errors import CallerError
 from cluster.log_format import LINE, OneLine
 from cluster.supervisor import NOT_AGAIN, PARENT_PIPE
@@ -48,6 +49,7 @@ def run_role(name: str, body: Body, environ: Mapping[str, str]) -> None:
     try:
         asyncio.run(main())
     except CallerError as error:
+        logging.getLogger().handlers[0].flush()
         if not supervised:
             raise
         sys.stderr.write(f"{error.detail}\n")  # the last line of the log is what the parent tells
@@ -56,7 +58,7 @@ def run_role(name: str, body: Body, environ: Mapping[str, str]) -> None:
 
 def configure_log(level: int = logging.INFO) -> None:
     """Send the log to standard error: the only place that configures logging."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Unhurried(sys.stderr)
     handler.setFormatter(OneLine(LINE))
     logging.basicConfig(level=level, handlers=[handler])
     for noisy in ("httpx", "httpcore", "numba", "zeroconf", "distributed"):

@@ -253,12 +253,14 @@ class Service:
         signal = self.state.signals.job(job_id)
         last: Job | None = None
         while job_id in self.state.known:
+            pulses = signal.pulses
             seen = self.state.view(job_id)
             yield seen if seen != last else None
             last = seen
             if seen.state in TERMINAL or self.state.signals.closing:
                 return
-            if await signal.wait(_KEEP_STREAM_S):
+            # one who reads slowly may have missed the last change there will be
+            if signal.pulses != pulses or await signal.wait(_KEEP_STREAM_S):
                 await asyncio.sleep(self.cluster.event_gap_s)
 
     # --- who is there ------------------------------------------------------------------------------------------

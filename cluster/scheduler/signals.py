@@ -11,6 +11,7 @@ class Signal:
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}  # in the order they came
+        self.pulses = 0  # so far, for whoever looked away and may have missed one
 
     @property
     def is_awaited(self) -> bool:
@@ -19,6 +20,7 @@ class Signal:
 
     def pulse(self) -> None:
         """Wake everyone, who has waited longest first."""
+        self.pulses += 1
         waiting, self._waiting = self._waiting, {}
         for future in waiting:
             if not future.done():

@@ -93,9 +93,9 @@ class Samples:
             name = role.kind if role.kind != "worker" else f"worker {numbers[role.kind]}"
             self._look_at(name, role.pid, at_s, jobs)
         journal = sum(self._size(self.state / f"journal.sqlite{suffix}") for suffix in ("", "-wal"))
-        self._note("scheduler", "journal", at_s, jobs, journal)
+        self.note("scheduler", "journal", at_s, jobs, journal)
         files = [path for path in (self.state / "results").rglob("*") if path.is_file()]
-        self._note("scheduler", "results", at_s, jobs, sum(map(self._size, files)))
+        self.note("scheduler", "results", at_s, jobs, sum(map(self._size, files)))
 
     def trends(self) -> list[Trend]:
         """Return how everything went."""
@@ -113,9 +113,10 @@ class Samples:
             except psutil.NoSuchProcess:  # a child that ended meanwhile
                 continue
         for what, value in totals.items():
-            self._note(name, what, at_s, jobs, value)
+            self.note(name, what, at_s, jobs, value)
 
-    def _note(self, role: str, what: str, at_s: float, jobs: int, value: float) -> None:
+    def note(self, role: str, what: str, at_s: float, jobs: int, value: float) -> None:
+        """Note one quantity of one role."""
         self.seen[role, what].append(Sample(at_s, jobs, value))
 
     def _size(self, file: Path) -> int:

@@ -110,19 +110,19 @@ def create_app(
     return app
 
 
-def has_joined(request: Request) -> None:
+async def has_joined(request: Request) -> None:
     """A data server that has not registered yet recognises no token: that is for later, not forbidden."""
     gate: Gate = request.app.state.gate
     if not gate.verifiers and not gate.insecure:
         raise Unavailable("this data server has not reached its scheduler yet")
 
 
-def _reading(request: Request) -> Reading:
+async def _reading(request: Request) -> Reading:
     reading: Reading = request.app.state.reading
     return reading
 
 
-def _calibrations(request: Request) -> Calibrations:
+async def _calibrations(request: Request) -> Calibrations:
     calibrations: Calibrations = request.app.state.calibrations
     return calibrations
 

@@ -71,7 +71,7 @@ def reads_itself(method: str, path: str) -> bool:
     return appends or (method == "PUT" and path.startswith(f"{_API}/files/"))
 
 
-def _writing(request: Request) -> Writing:
+async def _writing(request: Request) -> Writing:
     writing: Writing = request.app.state.writing
     return writing
 

@@ -15,7 +15,7 @@ WORKER = Depends(require("worker"))
 OWNER = Depends(require())
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # async, lest FastAPI call it in a thread
     service: Service = request.app.state.service
     return service
 

@@ -343,7 +343,7 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
     gate.public = frozenset({"/api/v1/join"})
     gate.body_limits = {**gate.body_limits, "/result": MAX_RESULT_BYTES}
     install(app, gate, role="scheduler")
-    for router in (jobs, results, calibrations, cluster, workers):
+    for router in (workers, jobs, results, calibrations, cluster):  # what is asked most is found first
         app.include_router(router)
     install_documentation(app)
     install_metrics(app, service.metrics.registry, only=[VIEWER])

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from cluster.protocol import (
     WorkerRegistered,
     WorkerRegistration,
 )
-from cluster.scheduler.blobs import Blob, Blobs
+from cluster.scheduler.blobs import INLINE_BYTES, Blob, Blobs
 from cluster.scheduler.core import Counts, Decided, TaskLease, WorkerOrder
 from cluster.scheduler.entries import ResultRow, result_statement
 from cluster.scheduler.journal import Statement
@@ -42,12 +42,20 @@ from fitting.localisations import LAT_GAUSS_DTYPE, FrameStatus
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Absent = Callable[[], Awaitable[bool]]
 KEEP_ALIVES_PER_LEASE: Final = 3
 
 
 async def _present() -> bool:
     return False
+
+
+async def _beside(body: bytes, work: Callable[..., T], *arguments: Any) -> T:
+    """Do work on a body in a thread, or here and now where the body is so small that changing threads would take longer."""
+    if len(body) <= INLINE_BYTES:
+        return work(*arguments)
+    return await asyncio.to_thread(work, *arguments)
 
 
 class WorkerDesk:
@@ -155,7 +163,7 @@ class WorkerDesk:
             return await self._already(worker_id, wanted)
         began = now()
         sheet, bounds = self._state.job(job_id).sheet, core.job(job_id).bounds(task_id)
-        result = await asyncio.to_thread(_received, body, sha256, sheet, bounds)
+        result = await _beside(body, _received, body, sha256, sheet, bounds)
         blob = await self._stored(sheet, task_id, attempt, body)
         try:  # while the bytes went to the disk, another attempt may have come in, or the job may have ended
             decided = core.commit(worker_id, job_id, task_id, attempt, _counts(result), now=now())
@@ -303,7 +311,7 @@ class WorkerDesk:
     async def _stored(self, sheet: Sheet, task_id: int, attempt: int, body: bytes) -> Blob:
         if sheet.kind == "preview":
             return Blob(body=b"")
-        return await asyncio.to_thread(self._blobs.store, sheet.job_id, task_id, attempt, body)
+        return await _beside(body, self._blobs.store, sheet.job_id, task_id, attempt, body)
 
     def _check_versions(self, card: WorkerRegistration) -> None:
         ours, theirs = self._versions, card.versions
@@ -345,9 +353,8 @@ def _received(body: bytes, sha256: str, sheet: Sheet, bounds: tuple[int, int]) -
     frames = result.rows["tIndex"]
     if len(frames) and (frames.min() < start or frames.max() >= stop):
         raise Invalid("a row lies outside the frames of its task", field="rows")
-    if not np.isin(
-        result.frame_status, (FrameStatus.LOCALISED, FrameStatus.SKIPPED, FrameStatus.FAILED)
-    ).all():
+    counts = _counts(result)
+    if counts.localised + counts.skipped + counts.failed != stop - start:
         raise Invalid("a frame of the task has no status", field="frame_status")
     return result
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zlib
 
 import msgpack
 import numpy as np
@@ -94,8 +96,6 @@ def test_a_bomb_is_refused_before_it_unpacks() -> None:
     small = np.zeros((1, 4, 4), np.uint16)
     head_and_bomb = encode_frames(FrameRange(0, np.zeros((64, 512, 512), np.uint16)), "blosc-lz4")
     bomb = bytes(head_and_bomb[1])
-    import zlib
-
     header = {
         "start": 0,
         "shape": list(small.shape),
@@ -146,3 +146,41 @@ def test_a_result_without_a_status_for_every_frame_is_refused() -> None:
 def test_objects_cannot_travel() -> None:
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         encode_result(TaskResult(0, 1, np.array([object()]), np.ones(1, np.uint8)))
+
+
+@given(
+    st.sampled_from(
+        [ROWS.dtype, np.dtype("<f4"), np.dtype(">i2"), np.dtype([("a", "<u2", (2, 3)), ("b", "S5")])]
+    ).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(0, 1200).map(lambda n: (n,))))
+)
+def test_rows_of_any_type_arrive_as_numpy_would_read_them(rows: np.ndarray) -> None:
+    back = decode_result(encode_result(TaskResult(0, 1, rows, np.ones(1, np.uint8)))).rows
+
+    assert back.dtype == rows.dtype
+    assert back.tobytes() == rows.tobytes()
+    assert back.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        (b"'<i4'", b"'|O8'"),  # objects, which only pickle could read
+        (b"(3,)", b"(9,)"),  # more rows than there are bytes
+    ],
+)
+def test_a_table_whose_header_lies_is_refused(said: bytes, instead: bytes) -> None:
+    arrays = {"rows": npy(ROWS), "frame_status": npy(np.ones(1, np.uint8))}
+    assert said in arrays["rows"]
+    arrays["rows"] = arrays["rows"].replace(said, instead)
+    payload = msgpack.packb(arrays)
+    header = {"start": 0, "stop": 1, "bytes": len(payload), "crc32": zlib.crc32(payload)}
+    head = msgpack.packb(header)
+
+    with pytest.raises(Invalid):
+        decode_result(b"C1RS" + struct.pack("<I", len(head)) + head + payload)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()

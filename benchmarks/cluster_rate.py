@@ -32,7 +32,6 @@ from cluster.client import Client
 
 _SETTINGS = {"background": "-30:0", "background_percentile": None, "roi_half_size": 3}
 _DISTINCT = 1000  # frames that differ; the series repeats them
-_ENDED = {"done", "done_with_errors", "failed", "cancelled"}
 
 
 def main() -> None:
@@ -131,8 +130,9 @@ def _job(client: Client, name: str) -> tuple[float, float]:
 
     looking = threading.Thread(target=look)
     looking.start()
-    while (now := client.job(job.id)).state not in _ENDED:
-        time.sleep(0.02)
+    now = job
+    for now in client.watch(job.id):  # as `clusterofone localise` waits
+        pass
     took = time.perf_counter() - began
     looking.join()
     if now.state != "done":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import msgpack
 import numpy as np
+from isal import isal_zlib
 from numcodecs import blosc
 
 from cluster.bodies import FRAME_DTYPES, check_crc, checked_shape, integer, integers, prefixed, split, unpack
@@ -87,7 +87,7 @@ def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memor
         "dtype": name,
         "codec": codec,
         "bytes": payload.nbytes,
-        "crc32": zlib.crc32(payload),
+        "crc32": isal_zlib.crc32(payload),
         "missing": list(frames.missing),
     }
     return [prefixed(_FRAMES_MAGIC, header), payload]
@@ -146,7 +146,7 @@ def encode_result(result: TaskResult) -> bytes:
         "seconds": float(result.seconds),
         "reasons": {str(frame): reason for frame, reason in sorted(result.reasons.items())},
         "bytes": len(payload),
-        "crc32": zlib.crc32(payload),
+        "crc32": isal_zlib.crc32(payload),
     }
     return prefixed(_RESULT_MAGIC, header) + payload
 

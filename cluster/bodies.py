@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgpack
 import numpy as np
+from isal import isal_zlib
 
 from cluster.errors import ChecksumMismatch, Invalid, TooLarge
 
@@ -81,7 +81,7 @@ def checked_shape(header: Mapping[str, Any], limit_bytes: int) -> tuple[Sequence
 
 def check_crc(header: Mapping[str, Any], payload: memoryview) -> None:
     """Raise `ChecksumMismatch` if the payload is not what the header was made of."""
-    if zlib.crc32(payload) != header.get("crc32"):
+    if isal_zlib.crc32(payload) != header.get("crc32"):
         raise ChecksumMismatch("the bytes that arrived are not the bytes that were sent")
 
 

@@ -130,9 +130,7 @@ def _job(client: Client, name: str) -> tuple[float, float]:
 
     looking = threading.Thread(target=look)
     looking.start()
-    now = job
-    for now in client.watch(job.id):  # as `clusterofone localise` waits
-        pass
+    *_, now = client.watch(job.id)  # as `clusterofone localise` waits
     took = time.perf_counter() - began
     looking.join()
     if now.state != "done":

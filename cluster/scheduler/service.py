@@ -56,6 +56,7 @@ from cluster.scheduler.previews import PreviewDesk
 from cluster.scheduler.progress import TERMINAL
 from cluster.scheduler.pruning import Pruner
 from cluster.scheduler.results import Results
+from cluster.scheduler.signals import Signal
 from cluster.scheduler.state import Clocks, Known, State
 from cluster.scheduler.workers import WorkerDesk
 
@@ -261,7 +262,14 @@ class Service:
                 return
             # one who reads slowly may have missed the last change there will be
             if signal.pulses != pulses or await signal.wait(_KEEP_STREAM_S):
-                await asyncio.sleep(self.cluster.event_gap_s)
+                await self._pause(job_id, signal)
+
+    async def _pause(self, job_id: str, signal: Signal) -> None:
+        """Let changes gather for a moment, but not the last: it is what everyone waits for."""
+        clock = asyncio.get_running_loop().time
+        due = clock() + self.cluster.event_gap_s
+        while job_id in self.state.known and not self.state.has_ended(job_id) and (left := due - clock()) > 0:
+            await signal.wait(left)
 
     # --- who is there ------------------------------------------------------------------------------------------
 

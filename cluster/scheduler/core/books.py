@@ -100,6 +100,7 @@ class Books:
     def close(self, job: Job) -> None:
         """Let no task of a job be leased any more."""
         self.open.pop(job.order.job_id, None)
+        job.paces.forget()
         self.shares.forget(job)
 
     def settle(self, job: Job) -> None:

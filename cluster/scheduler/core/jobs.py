@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cluster.scheduler.core.paces import Paces
 from cluster.scheduler.core.phases import Phase, Queued, Running
 from cluster.scheduler.core.records import Counts, Growth, JobOrder, JobSaved, TaskSaved
 from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready, TaskState
@@ -41,6 +42,7 @@ class Job:
         self.growth = Growth(order.stop, order.total) if order.growing else None
         self.tally = Tally(skipped=0 if order.growing else order.total - self.frames_in_range())
         self.seconds_per_frame: float | None = None
+        self.paces = Paces()
         self.last_refusal = ""
         self.leased: dict[int, Leased] = {}
         self.failed: set[int] = set()

@@ -41,7 +41,7 @@ def _take(books: Books, job: Job, worker: Worker, now: float) -> int | None:
         )
 
     workers = sum(other.may_work for other in books.workers.values())
-    return job.take(eligible, lambda of: books.rules.task_size(of, workers))
+    return job.take(eligible, lambda of: books.rules.task_size(of, workers, worker.worker_id))
 
 
 def _another(books: Books, job: Job, state: Ready, now: float) -> bool:
@@ -53,14 +53,14 @@ def _another(books: Books, job: Job, state: Ready, now: float) -> bool:
 
 
 def _lease_straggler(books: Books, worker: Worker, now: float) -> TaskLease | None:
-    """Double the task that is held longest among those that look stuck, and whose holder is another worker."""
+    """Double the task that is held longest among those that look stuck, or that this worker would be done with sooner."""
     if now < books.no_straggler_before:
         return None
     slow = [
         (leased.grants[0].since, job.sequence, task_id, job, leased)
         for job in books.open.values()
         for task_id, leased in job.leased.items()
-        if len(leased.grants) == 1 and _looks_stuck(books, job, task_id, leased, now)
+        if len(leased.grants) == 1 and _looks_stuck(books, job, task_id, leased, worker, now)
     ]
     if not slow:  # so that a thousand idle workers do not all look through the same leases
         books.no_straggler_before = now + books.rules.straggler_check_s
@@ -70,9 +70,13 @@ def _lease_straggler(books: Books, worker: Worker, now: float) -> TaskLease | No
     return None
 
 
-def _looks_stuck(books: Books, job: Job, task_id: int, leased: Leased, now: float) -> bool:
+def _looks_stuck(books: Books, job: Job, task_id: int, leased: Leased, other: Worker, now: float) -> bool:
     start, stop = job.bounds(task_id)
-    return now - leased.grants[0].since > books.rules.patience_s(job, stop - start)
+    grant, frames = leased.grants[0], stop - start
+    held_s = now - grant.since
+    if held_s > books.rules.patience_s(job, frames):
+        return True
+    return books.rules.is_overtaken(job, frames, grant.worker, held_s, other.worker_id)
 
 
 def _has_not_tried(worker: Worker, leased: Leased) -> bool:

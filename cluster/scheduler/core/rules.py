@@ -18,6 +18,7 @@ class Rules:
     task_bytes: int = 16 << 20
     largest_task_bytes: int = 128 << 20
     least_frames: int = 10
+    first_frames: int = 16  # of a task for a worker whose pace is not known
     task_s: float = 1.5
     least_task_s: float = 0.15
     tasks_per_worker: int = 4
@@ -30,26 +31,34 @@ class Rules:
     forget_worker_s: float = 600.0
     asleep_s: float = math.inf  # who did not look for so long was not there to hear anybody
 
-    def task_size(self, job: Job, workers: int) -> int:
-        """Return how many frames the next task should have.
+    def task_size(self, job: Job, workers: int, worker_id: str = "") -> int:
+        """Return how many frames the next task should have, for a worker where that is known.
 
-        What takes `task_s` seconds, as far as that is known, else `task_bytes`; but a short job, and the end of a long
-        one, is split so that every worker has something to do. Nothing is split below `least_task_s`: what a shorter
-        task could save at the end, its own overhead takes.
+        What takes the worker `task_s` seconds, as far as that is known, else a few frames that tell it; but a short
+        job, and the end of a long one, is split so that every worker has something to do, the faster ones more. Nothing
+        is split below `least_task_s`: what a shorter task could save at the end, its own overhead takes.
         """
         if self.task_frames is not None:
             return self.task_frames
         frame_bytes = max(1, job.order.frame_bytes)
-        wanted = self.task_bytes / frame_bytes
-        if job.seconds_per_frame is not None:
-            wanted = min(self.task_s / job.seconds_per_frame, self.largest_task_bytes / frame_bytes)
-        workers = max(1, workers)
-        least = self.least_frames
-        if job.seconds_per_frame is not None:
-            least = max(least, math.ceil(self.least_task_s / job.seconds_per_frame))
-        share = job.frames_in_range() / (self.tasks_per_worker * workers)
-        rest = job.frames_uncut / (2 * workers)
+        frame_s = job.paces.of(worker_id)
+        if frame_s is None and not worker_id:
+            frame_s = job.seconds_per_frame
+        wanted, least = min(self.task_bytes / frame_bytes, self.first_frames), self.least_frames
+        if frame_s is not None:
+            wanted = min(self.task_s / frame_s, self.largest_task_bytes / frame_bytes)
+            least = max(least, math.ceil(self.least_task_s / frame_s))
+        part = job.paces.weight(worker_id) / max(1, workers)
+        share = job.frames_in_range() * part / self.tasks_per_worker
+        rest = job.frames_uncut * part / 2
         return max(least, math.floor(min(wanted, max(share, 1), max(rest, 1))))
+
+    def is_overtaken(self, job: Job, frames: int, holder: str, held_s: float, other: str) -> bool:
+        """Return whether another worker, beginning now, would have a task done well before the one that holds it."""
+        holder_s, other_s = job.paces.of(holder), job.paces.of(other)
+        if holder_s is None or other_s is None:
+            return False
+        return frames * holder_s - held_s > 2 * frames * other_s + self.least_task_s
 
     def patience_s(self, job: Job, frames: int) -> float:
         """Return for how long a task of so many frames may be held before it looks stuck."""

@@ -279,6 +279,8 @@ class Scheduler:
         assert isinstance(state, Ready | Leased)
         self._books.change(job, task_id, state.commit(attempt), counts)
         start, stop = job.bounds(task_id)
+        if job.is_open:
+            job.paces.note(worker_id, stop - start, counts.seconds)
         job.last_refusal = ""
         worker.note_success(stop - start, counts.seconds, job_id)
         self._note_redone(state, worker, (job_id, task_id))

@@ -199,14 +199,13 @@ def test_the_loss_of_one_of_two_attempts_leaves_the_other(core: Scheduler, order
 @pytest.mark.parametrize(
     ("frames", "frame_bytes", "workers", "size"),
     [
-        (100_000, 131_072, 1, 128),  # 16 MiB of 256² frames
-        (100_000, 8 << 20, 1, 10),  # never under 10 frames
-        (200, 131_072, 1, 50),  # four tasks a worker
-        (200, 131_072, 2, 25),
+        (100_000, 131_072, 1, 16),  # enough to tell the pace
+        (100_000, 8 << 20, 1, 10),  # 16 MiB, but never under 10 frames
+        (50, 131_072, 1, 12),  # four tasks a worker
         (30, 131_072, 8, 10),
     ],
 )
-def test_the_first_task_is_sized_by_bytes_and_short_jobs_are_split(
+def test_the_first_task_is_short_and_short_jobs_are_split(
     order: Order, frames: int, frame_bytes: int, workers: int, size: int
 ) -> None:
     core = Scheduler(Rules())
@@ -222,10 +221,50 @@ def test_task_size_follows_the_measured_time_and_shrinks_at_the_end(order: Order
     core = Scheduler(Rules())
     hire(core, "ann")
     core.submit(order(frames=10_000, frame_bytes=100_000))
-    take_and_commit(core, "ann", now=0.0, seconds=0.167)  # 1 ms a frame
+    take_and_commit(core, "ann", now=0.0, seconds=0.016)  # 1 ms a frame
     leases = core.lease("ann", 100, now=1.0).value
     sizes = [one.stop - one.start for one in leases]
 
     assert sizes[0] == pytest.approx(1342, abs=2)  # 128 MiB, less than 1.5 s
     assert sizes[-2] == 150  # a shorter one would cost more than it saves
-    assert sum(sizes) + 167 == 10_000
+    assert sum(sizes) + 16 == 10_000
+
+
+def test_each_worker_gets_tasks_for_its_own_pace(order: Order) -> None:
+    core = Scheduler(Rules())
+    hire(core, "quick", "slow")
+    core.submit(order(frames=100_000, frame_bytes=100))
+    take_and_commit(core, "quick", now=0.0, seconds=0.016)  # 1 ms a frame
+    take_and_commit(core, "slow", now=0.0, seconds=0.16)  # ten times as long
+
+    (quick,), (slow,) = (core.lease(name, 1, now=1.0).value for name in ("quick", "slow"))
+
+    assert (quick.stop - quick.start, slow.stop - slow.start) == (1500, 150)
+
+
+def test_at_the_end_a_slow_workers_task_goes_to_one_that_would_be_done_sooner(order: Order) -> None:
+    core = Scheduler(Rules())
+    hire(core, "quick", "slow")
+    core.submit(order(frames=182, frame_bytes=100))
+    take_and_commit(core, "quick", now=0.0, seconds=0.016)
+    take_and_commit(core, "slow", now=0.0, seconds=1.6)  # 0.1 s a frame
+    (held,) = core.lease("slow", 1, now=1.0).value  # 1 s
+    while core.job("job").frames_uncut:
+        take_and_commit(core, "quick", now=1.0, seconds=0.016)
+
+    (doubled,) = core.lease("quick", 1, now=1.1).value
+
+    assert (doubled.task_id, doubled.attempt) == (held.task_id, 2)
+
+
+def test_a_task_is_not_doubled_that_its_holder_will_be_done_with_as_soon(order: Order) -> None:
+    core = Scheduler(Rules())
+    hire(core, "ann", "bob")
+    core.submit(order(frames=182, frame_bytes=100))
+    for name in ("ann", "bob"):
+        take_and_commit(core, name, now=0.0, seconds=1.6)
+    core.lease("ann", 1, now=1.0)
+    while core.job("job").frames_uncut:
+        take_and_commit(core, "bob", now=1.0, seconds=1.0)
+
+    assert core.lease("bob", 1, now=1.1).value == []

@@ -1,0 +1,219 @@
+"""How does the cluster compare with nginx as a server of frames, and with Dask as a scheduler of tasks?
+
+    python benchmarks/beside.py [--seconds 4] [--tasks 5000] [--repeats 3] [--quick]
+
+By turns, in one run, on one machine:
+
+1. The data server of `clusterofone -n 0` sends ranges of 8 MB of 256² frames of a TIFF, and nginx (one worker process,
+   sendfile) the same bodies as files, to the same client: a few threads that read plain sockets. Without nginx that part is left out.
+2. Tasks without work from two workers: ours over HTTP, each durable before it is acknowledged (`task_rate.py`), and Dask
+   distributed's, two worker processes of one thread, in memory (`pip install distributed`).
+
+Prints one JSON line: MB/s of both with the processor seconds a GB, tasks/s of both, medians, and their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import tifffile
+from running_cluster import Cluster
+from surroundings import surroundings
+from task_rate import _METADATA, _no_work, _sparse_series
+
+_SIDE, _RANGE, _RANGES, _CLIENTS = 256, 64, 16, 4
+_NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
+  fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  server {{ listen 127.0.0.1:{port}; root {folder}/files; }} }}
+"""
+
+
+def main() -> None:
+    options = _options()
+    if options.quick:
+        options.seconds, options.tasks, options.repeats = 0.3, 100, 1
+    result: dict[str, Any] = {"benchmark": "beside", "repeats": options.repeats}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        _sparse_series(root / "data")
+        rng = np.random.default_rng(1)
+        frames = rng.poisson(100.0, (_RANGE * _RANGES, _SIDE, _SIDE)).astype(np.uint16)
+        tifffile.imwrite(root / "data" / "served.tif", frames, photometric="minisblack")
+        cluster = Cluster(root, 0)
+        with cluster as client:
+            if shutil.which("nginx"):
+                result["frames"] = _served(cluster, client.identity().dataservers[0].port, root, options)
+            job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
+            ours, dask = [], []
+            for _ in range(options.repeats):
+                ours.append(asyncio.run(_no_work(cluster, client, job.id, options.tasks))["tasks_per_s"])
+                dask.append(_dask(options.tasks))
+    result["tasks_per_s"] = {
+        "ours": median(ours),
+        "dask": median(dask),
+        "ratio": round(median(a / b for a, b in zip(ours, dask, strict=True)), 3),
+    }
+    result["others"] = {"distributed": metadata.version("distributed"), "nginx": _nginx_version()}
+    print(json.dumps(result | surroundings()))
+
+
+def _served(cluster: Cluster, port: int, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    ours = [
+        f"/api/v1/series/served.tif/frames?start={n * _RANGE}&stop={(n + 1) * _RANGE}" for n in range(_RANGES)
+    ]
+    nginx_port, process = _nginx(root, port, ours, cluster.token)
+    try:
+        servers = {
+            "ours": (port, ours, cluster.process("dataserver")),
+            "nginx": (nginx_port, [f"/{n}" for n in range(_RANGES)], psutil.Process(process.pid)),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in servers}
+        cpu: dict[str, list[float]] = {name: [] for name in servers}
+        for _ in range(options.repeats):
+            for name, (at, paths, server) in servers.items():
+                before, began = _cpu_s(server), time.perf_counter()
+                got = _read(at, paths, cluster.token, options.seconds)
+                rates[name].append(got / 1e6 / (time.perf_counter() - began))
+                cpu[name].append((_cpu_s(server) - before) / got * 1e9)
+        most = servers["ours"][2].memory_info().rss
+    finally:
+        process.terminate()
+        process.wait()
+    return {
+        "mb_per_s": {name: round(median(values)) for name, values in rates.items()},
+        "server_cpu_s_per_gb": {name: round(median(values), 3) for name, values in cpu.items()},
+        "ratio": round(median(a / b for a, b in zip(rates["ours"], rates["nginx"], strict=True)), 3),
+        "dataserver_rss_mb": round(most / 1e6),
+    }
+
+
+def _nginx(root: Path, port: int, paths: list[str], token: str) -> tuple[int, subprocess.Popen[bytes]]:
+    files = root / "nginx" / "files"
+    files.mkdir(parents=True)
+    for number, path in enumerate(paths):
+        reply = httpx.get(f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Bearer {token}"})
+        (files / str(number)).write_bytes(reply.raise_for_status().content)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        own = int(free.getsockname()[1])
+    config = root / "nginx" / "nginx.conf"
+    config.write_text(
+        "user root;" * (psutil.Process().username() == "root")
+        + _NGINX.format(folder=root / "nginx", port=own)
+    )
+    process = subprocess.Popen(
+        ["nginx", "-c", str(config), "-p", str(root / "nginx")], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"http://127.0.0.1:{own}/0").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return own, process
+    raise SystemExit("nginx does not serve: " + (root / "nginx" / "error.log").read_text())
+
+
+def _read(port: int, paths: list[str], token: str, seconds: float) -> int:
+    """Return how many bytes of bodies a few threads read in so many seconds."""
+    ends, got = time.perf_counter() + seconds, [0] * _CLIENTS
+
+    def ask(number: int) -> None:
+        buffer = memoryview(bytearray(1 << 20))
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            at = number
+            while time.perf_counter() < ends:
+                asked = f"GET {paths[at % len(paths)]} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\r\n"
+                connection.sendall(asked.encode())
+                got[number] += _body(connection, buffer)
+                at += _CLIENTS
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(_CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(got)
+
+
+def _body(connection: socket.socket, buffer: memoryview) -> int:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        part = connection.recv(4096)
+        if not part:
+            raise SystemExit("the server closed the connection")
+        head += part
+    fields, _, body = head.partition(b"\r\n\r\n")
+    lines = fields.lower().split(b"\r\n")
+    if b" 200" not in lines[0]:
+        raise SystemExit(head.decode("latin-1"))
+    length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length"))
+    left = length - len(body)
+    while left:
+        left -= connection.recv_into(buffer[: min(left, len(buffer))])
+    return length
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    family = [process, *process.children(recursive=True)]
+    return sum(one.cpu_times().user + one.cpu_times().system for one in family)
+
+
+def _dask(tasks: int) -> float:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        client.gather(client.map(_nothing, range(100), pure=False))
+        began = time.perf_counter()
+        client.gather(client.map(_nothing, range(tasks), pure=False))
+        return round(tasks / (time.perf_counter() - began), 1)
+
+
+def _nothing(number: int) -> int:
+    return number
+
+
+def _nginx_version() -> str | None:
+    if shutil.which("nginx") is None:
+        return None
+    return (
+        subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True)
+        .stderr.strip()
+        .partition("/")[2]
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--tasks", type=int, default=5000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only show that the script works")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

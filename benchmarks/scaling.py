@@ -1,0 +1,167 @@
+"""How far does a cluster go: what follows a 2048² camera at 100 frames/s, and what saturates first?
+
+    python benchmarks/scaling.py [--mpx-s 319] [--scheduler-ms 1.4] [--server-mb-s 1000] [--ratio 2.4] [--picture PNG] [--quick]
+
+A simulation with measured figures (the defaults; docs/scaling.md says which script gave each): nodes of eight cores, each core
+fits one task while it fetches the next; every lease and commit takes the one scheduler its milliseconds; every byte passes
+through the one data server's processor and link, and the node's own link. Tasks are as long as the scheduler cuts them, and bring
+the frames around them that their background needs. Prints one JSON line: frames/s by nodes and link, and what was busiest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.scheduler.core import Rules
+
+_CORES_A_NODE = 8
+_CONTEXT_FRAMES = 30
+_CAMERA_FRAMES_S = 100
+_LINKS = {
+    "1 GbE": 118.0,
+    "10 GbE": 1180.0,
+    "100 GbE": 11_800.0,
+}  # MB/s after Ethernet, IP and TCP took theirs
+_SIDES = (256, 2048)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured: of a core, the scheduler, the data server, and the codec."""
+
+    mpx_s: float
+    scheduler_ms: float
+    server_mb_s: float
+    ratio: float
+
+
+class Resource:
+    """Serves one after the other."""
+
+    def __init__(self) -> None:
+        self.free = self.busy = 0.0
+
+    def serve(self, at: float, seconds: float) -> float:
+        """Return when something that comes at a time has been served."""
+        self.free = max(self.free, at) + seconds
+        self.busy += seconds
+        return self.free
+
+
+def task_frames(side: int, figures: Figures) -> int:
+    """Return how many frames a task has, by the scheduler's rules."""
+    rules, frame_s = Rules(), side * side / figures.mpx_s / 1e6
+    return int(min(rules.task_s / frame_s, rules.largest_task_bytes / (2 * side * side)))
+
+
+def run(side: int, nodes: int, link_mb_s: float, figures: Figures, rounds: int) -> dict[str, Any]:
+    """Let each core do so many tasks."""
+    frames = task_frames(side, figures)
+    task_s = frames * side * side / figures.mpx_s / 1e6
+    raw_mb = (frames + _CONTEXT_FRAMES) * 2 * side * side / 1e6
+    wire_mb = raw_mb / figures.ratio
+    scheduler, server, uplink = Resource(), Resource(), Resource()
+    links = [Resource() for _ in range(nodes)]
+    cores = [Resource() for _ in range(nodes * _CORES_A_NODE)]
+    waiting = [(0.0, core) for core in range(len(cores))]
+    for _ in range(rounds * len(cores)):
+        now, core = heapq.heappop(waiting)
+        leased = scheduler.serve(now, figures.scheduler_ms / 1e3)
+        sent = uplink.serve(server.serve(leased, wire_mb / figures.server_mb_s), wire_mb / link_mb_s)
+        node = links[core // _CORES_A_NODE]
+        there = max(sent, node.serve(leased, wire_mb / link_mb_s))
+        done = cores[core].serve(there, task_s)
+        heapq.heappush(waiting, (done - task_s, core))  # the next is fetched while this one is fitted
+    took = max(core.free for core in cores)
+    busy = {"scheduler": scheduler.busy, "data server": server.busy, "its link": uplink.busy}
+    busy |= {"cores": sum(core.busy for core in cores) / len(cores)}
+    return {
+        "frames_per_s": round(rounds * len(cores) * frames / took, 1),
+        "busiest": max(busy, key=lambda name: busy[name]),
+        "busy": {name: round(seconds / took, 2) for name, seconds in busy.items()},
+    }
+
+
+def needs(figures: Figures) -> dict[str, float]:
+    """Return what a 2048² camera at 100 frames/s takes."""
+    side, frames = 2048, task_frames(2048, figures)
+    raw = _CAMERA_FRAMES_S * 2 * side * side / 1e6
+    fetched = raw * (frames + _CONTEXT_FRAMES) / frames
+    return {
+        "camera_mb_s": round(raw, 1),
+        "cores": round(_CAMERA_FRAMES_S * side * side / 1e6 / figures.mpx_s, 2),
+        "task_frames": frames,
+        "fetched_mb_s": round(fetched, 1),
+        "on_the_wire_mb_s": round(fetched / figures.ratio, 1),
+        "data_server_cores": round(fetched / figures.ratio / figures.server_mb_s, 2),
+        "scheduler_busy": round(_CAMERA_FRAMES_S / frames * figures.scheduler_ms / 1e3, 4),
+        **{f"links_{name}": round(fetched / figures.ratio / mb_s, 2) for name, mb_s in _LINKS.items()},
+    }
+
+
+def main() -> None:
+    options = _options()
+    figures = Figures(options.mpx_s, options.scheduler_ms, options.server_mb_s, options.ratio)
+    nodes = [1, 3] if options.quick else [1, 3, 10, 30, 100, 300, 1000]
+    found = {
+        f"{side}²": {
+            name: {n: run(side, n, mb_s, figures, 2 if options.quick else 12) for n in nodes}
+            for name, mb_s in _LINKS.items()
+        }
+        for side in _SIDES
+    }
+    if options.picture:
+        _draw(found, options.picture)
+    print(
+        json.dumps(
+            {"benchmark": "scaling", "figures": vars(figures), "camera": needs(figures), "simulated": found}
+        )
+    )
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axes, (side, links) in zip(figure.subplots(1, 2), found.items(), strict=True):
+        for name, cases in links.items():
+            rates = [case["frames_per_s"] for case in cases.values()]
+            axes.plot(list(cases), rates, "o-", markersize=4, label=name)
+            axes.annotate(
+                cases[max(cases)]["busiest"],
+                (max(cases), rates[-1]),
+                fontsize=7,
+                textcoords="offset points",
+                xytext=(0, 5),
+                ha="right",
+            )
+        if side == "2048²":
+            axes.axhline(_CAMERA_FRAMES_S, color="0.5", linestyle="--", linewidth=1, label="camera")
+        axes.set(xscale="log", yscale="log", xlabel="nodes of 8 cores", ylabel="frames/s")
+        axes.set_title(f"{side}; written at the end: what is busiest", fontsize=10)
+        axes.legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=130)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mpx-s", type=float, default=319.0, help="Mpx/s a core (stage_rate.py, 2048²)")
+    parser.add_argument("--scheduler-ms", type=float, default=1.4, help="of a task (task_rate.py)")
+    parser.add_argument(
+        "--server-mb-s", type=float, default=1000.0, help="that a data server sends (beside.py)"
+    )
+    parser.add_argument("--ratio", type=float, default=2.4, help="of lz4 with bitshuffle")
+    parser.add_argument("--picture", type=Path, help="draw frames/s against nodes")
+    parser.add_argument("--quick", action="store_true", help="only show that the script works")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,8 @@
 
 A simulation with measured figures (the defaults; docs/scaling.md says which script gave each): nodes of eight cores, each core
 fits one task while it fetches the next; every lease and commit takes the one scheduler its milliseconds; every byte passes
-through the one data server's processor and link, and the node's own link. Tasks are as long as the scheduler cuts them, and bring
-the frames around them that their background needs. Prints one JSON line: frames/s by nodes and link, and what was busiest.
+through a data server's processor and link, and the node's own link. The series lie on one data server, or on one for ten nodes. Tasks are as long as the scheduler cuts them, and bring
+the frames around them that their background needs. Prints one JSON line: frames/s by cores and link, and what was busiest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,12 @@ _LINKS = {
     "10 GbE": 1180.0,
     "100 GbE": 11_800.0,
 }  # MB/s after Ethernet, IP and TCP took theirs
+_LINES = {"1 GbE": "o-", "10 GbE": "s-", "100 GbE": "x--"}
 _SIDES = (256, 2048)
+_SERVERS = {
+    "one data server": lambda _: 1,
+    "one for 10 nodes": lambda cores: math.ceil(cores / _CORES_A_NODE / 10),
+}
 
 
 @dataclass(frozen=True)
@@ -59,32 +65,42 @@ def task_frames(side: int, figures: Figures) -> int:
     return int(min(rules.task_s / frame_s, rules.largest_task_bytes / (2 * side * side)))
 
 
-def run(side: int, nodes: int, link_mb_s: float, figures: Figures, rounds: int) -> dict[str, Any]:
+def run(
+    side: int, cores_there: int, servers: int, link_mb_s: float, figures: Figures, rounds: int
+) -> dict[str, Any]:
     """Let each core do so many tasks."""
     frames = task_frames(side, figures)
     task_s = frames * side * side / figures.mpx_s / 1e6
     raw_mb = (frames + _CONTEXT_FRAMES) * 2 * side * side / 1e6
     wire_mb = raw_mb / figures.ratio
-    scheduler, server, uplink = Resource(), Resource(), Resource()
-    links = [Resource() for _ in range(nodes)]
-    cores = [Resource() for _ in range(nodes * _CORES_A_NODE)]
+    scheduler = Resource()
+    processors, uplinks = [Resource() for _ in range(servers)], [Resource() for _ in range(servers)]
+    links = [Resource() for _ in range(math.ceil(cores_there / _CORES_A_NODE))]
+    cores = [Resource() for _ in range(cores_there)]
     waiting = [(0.0, core) for core in range(len(cores))]
     for _ in range(rounds * len(cores)):
         now, core = heapq.heappop(waiting)
         leased = scheduler.serve(now, figures.scheduler_ms / 1e3)
-        sent = uplink.serve(server.serve(leased, wire_mb / figures.server_mb_s), wire_mb / link_mb_s)
+        at = core // _CORES_A_NODE % servers
+        sent = uplinks[at].serve(
+            processors[at].serve(leased, wire_mb / figures.server_mb_s), wire_mb / link_mb_s
+        )
         node = links[core // _CORES_A_NODE]
         there = max(sent, node.serve(leased, wire_mb / link_mb_s))
         done = cores[core].serve(there, task_s)
         heapq.heappush(waiting, (done - task_s, core))  # the next is fetched while this one is fitted
     took = max(core.free for core in cores)
-    busy = {"scheduler": scheduler.busy, "data server": server.busy, "its link": uplink.busy}
-    busy |= {"cores": sum(core.busy for core in cores) / len(cores)}
+    busy = {"scheduler": scheduler.busy, "data server": _mean(processors), "its link": _mean(uplinks)}
+    busy |= {"cores": _mean(cores)}
     return {
         "frames_per_s": round(rounds * len(cores) * frames / took, 1),
         "busiest": max(busy, key=lambda name: busy[name]),
         "busy": {name: round(seconds / took, 2) for name, seconds in busy.items()},
     }
+
+
+def _mean(resources: list[Resource]) -> float:
+    return sum(one.busy for one in resources) / len(resources)
 
 
 def needs(figures: Figures) -> dict[str, float]:
@@ -107,13 +123,15 @@ def needs(figures: Figures) -> dict[str, float]:
 def main() -> None:
     options = _options()
     figures = Figures(options.mpx_s, options.scheduler_ms, options.server_mb_s, options.ratio)
-    nodes = [1, 3] if options.quick else [1, 3, 10, 30, 100, 300, 1000]
+    cores = [1, 8] if options.quick else [1, 2, 4, 8, 24, 80, 240, 800, 2400, 8000]
+    rounds = 2 if options.quick else 12
     found = {
-        f"{side}²": {
-            name: {n: run(side, n, mb_s, figures, 2 if options.quick else 12) for n in nodes}
+        f"{side}², {where}": {
+            name: {n: run(side, n, servers(n), mb_s, figures, rounds) for n in cores}
             for name, mb_s in _LINKS.items()
         }
         for side in _SIDES
+        for where, servers in _SERVERS.items()
     }
     if options.picture:
         _draw(found, options.picture)
@@ -127,11 +145,11 @@ def main() -> None:
 def _draw(found: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    for axes, (side, links) in zip(figure.subplots(1, 2), found.items(), strict=True):
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for axes, (side, links) in zip(figure.subplots(2, 2).flat, found.items(), strict=True):
         for name, cases in links.items():
             rates = [case["frames_per_s"] for case in cases.values()]
-            axes.plot(list(cases), rates, "o-", markersize=4, label=name)
+            axes.plot(list(cases), rates, _LINES[name], markersize=4, label=name)
             axes.annotate(
                 cases[max(cases)]["busiest"],
                 (max(cases), rates[-1]),
@@ -140,10 +158,13 @@ def _draw(found: dict[str, Any], path: Path) -> None:
                 xytext=(0, 5),
                 ha="right",
             )
-        if side == "2048²":
+        if side.startswith("2048"):
             axes.axhline(_CAMERA_FRAMES_S, color="0.5", linestyle="--", linewidth=1, label="camera")
-        axes.set(xscale="log", yscale="log", xlabel="nodes of 8 cores", ylabel="frames/s")
-        axes.set_title(f"{side}; written at the end: what is busiest", fontsize=10)
+        axes.set(xscale="log", yscale="log", xlabel="cores, 8 a node", ylabel="frames/s")
+        axes.set_title(f"{side} (at the end: what is busiest)", fontsize=10)
+        axes.set_ylim(
+            top=4 * max(case["frames_per_s"] for cases in links.values() for case in cases.values())
+        )
         axes.legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=130)
 

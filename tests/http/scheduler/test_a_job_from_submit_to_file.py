@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tempfile
@@ -340,6 +341,22 @@ async def test_events_tell_a_job_to_its_end(hands: Any) -> None:
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert lines[0] == "event: job"
     assert json.loads(lines[1].removeprefix("data: "))["state"] == "done"
+
+
+async def test_the_end_of_a_job_is_told_at_once_however_long_changes_are_gathered(
+    make_service: Any, connect: Any
+) -> None:
+    async with connect(make_service(event_gap_s=3600.0)) as hands:
+        worker = await hands.register()
+        job_id = await hands.submitted()
+        watching = asyncio.create_task(hands.http.get(f"/api/v1/jobs/{job_id}/events"))
+        await hands.work_off(worker)
+
+        async with asyncio.timeout(30):
+            reply = await watching
+
+    said = [line for line in reply.text.splitlines() if line.startswith("data: ")]
+    assert json.loads(said[-1].removeprefix("data: "))["state"] == "done"
 
 
 async def test_jobs_are_listed_newest_first(hands: Any) -> None:

@@ -184,8 +184,7 @@ async def test_a_calibration_that_takes_too_long_is_ended(make_lab: Any) -> None
 async def test_one_runs_at_a_time_and_only_so_many_wait(make_lab: Any) -> None:
     async with make_lab(program=WAITS) as lab:
         runs = [await lab.started(**DARK) for _ in range(32)]
-        while (await lab.run(runs[0]["id"]))["state"] == "queued":  # until its task has had its turn
-            pass
+        await running(lab, runs[0]["id"])
         states = [(await lab.run(run["id"]))["state"] for run in runs]
         one_more = await lab.start(**DARK)
 
@@ -194,9 +193,17 @@ async def test_one_runs_at_a_time_and_only_so_many_wait(make_lab: Any) -> None:
     assert (one_more.status_code, one_more.json()["code"]) == (429, "too_many_requests")
 
 
+async def under_way(lab: Any, run_id: str) -> dict[str, Any]:
+    """Wait until the process has said what it does."""
+    async with asyncio.timeout(30):
+        while (seen := await lab.run(run_id))["doing"] is None:  # noqa: ASYNC110 - polled as clients do
+            await asyncio.sleep(0)
+    return dict(seen)
+
+
 async def running(lab: Any, run_id: str) -> None:
-    while (await lab.run(run_id))["state"] == "queued":  # until its task has had its turn
-        pass
+    while (await lab.run(run_id))["state"] == "queued":  # noqa: ASYNC110 - polled as clients do
+        await asyncio.sleep(0)
 
 
 async def test_a_calibration_ends_with_its_data_server_and_is_called_interrupted_after_a_restart(
@@ -257,9 +264,9 @@ async def test_one_that_is_cancelled_ends_and_lets_the_next_one_begin(make_lab: 
 
 
 async def test_what_a_cancelled_one_had_begun_to_write_is_removed(make_lab: Any, root: Path) -> None:
-    async with make_lab(program=WAITS) as lab:
+    async with make_lab(program=HALF_WAY) as lab:
         run = await lab.started(**DARK)
-        await running(lab, run["id"])
+        await under_way(lab, run["id"])
         folder = root / run["output"]
         folder.mkdir(parents=True)
         (folder / ".dark.tif.0123abcd.part").write_bytes(b"half")
@@ -280,9 +287,7 @@ async def test_a_cancel_that_comes_too_late_changes_nothing(lab: Any) -> None:
 async def test_while_one_is_made_it_says_how_far_it_is(make_lab: Any) -> None:
     async with make_lab(program=HALF_WAY) as lab:
         run = await lab.started(**DARK)
-        async with asyncio.timeout(30):
-            while (seen := await lab.run(run["id"]))["doing"] is None:
-                pass
+        seen = await under_way(lab, run["id"])
         ended = (await lab.http.delete(f"/api/v1/calibrations/{run['id']}")).json()
 
     assert (seen["state"], seen["doing"], seen["fraction"]) == ("running", "dark.tif", 0.5)

@@ -17,6 +17,7 @@ from cluster.errors import ClusterError
 from cluster.http import Gate
 from cluster.protocol import Lease, TaskFailure, Versions, WorkerRegistration
 from cluster.scheduler.app import create_app as scheduler_app
+from cluster.scheduler.metrics import SchedulerMetrics
 from cluster.transport import Link, run_route, series_route
 from cluster.worker.scheduler import SchedulerRoutes
 
@@ -71,13 +72,13 @@ WORKER_CALLS: dict[str, Callable[[SchedulerRoutes], Awaitable[Any]]] = {
 
 @pytest.fixture(scope="module")
 def scheduler() -> FastAPI:
-    service: Any = SimpleNamespace(cluster=SimpleNamespace(versions=VERSIONS))
+    service: Any = SimpleNamespace(cluster=SimpleNamespace(versions=VERSIONS), metrics=SchedulerMetrics())
     return scheduler_app(service, Gate({}))
 
 
 @pytest.fixture(scope="module")
 def dataserver() -> FastAPI:
-    nothing: Any = SimpleNamespace()
+    nothing: Any = SimpleNamespace(roots=())
     return dataserver_app(nothing, nothing, Gate({}), nothing)
 
 

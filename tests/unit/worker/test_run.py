@@ -62,7 +62,7 @@ class FakeCluster:
         self.joins: list[JoinRequest] = []
         self.left: list[str] = []
         self.version_mismatch: str | None = None
-        self.gate = http.Gate(trust.verifiers(SECRET), hosts=frozenset())
+        self.gate = http.Gate(trust.verifiers(SECRET), hosts=frozenset(), public=frozenset({"/api/v1/join"}))
         self.apps = {15400: self._scheduler(), 15440: self._dataserver()}
         self.unreachable: set[int] = set()
 

@@ -13,7 +13,7 @@ _Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any
 
 
 class DaemonThread:
-    """One thread that runs calls one after the other.
+    """One thread that runs calls one after the other; there is none before the first.
 
     The standard executors' threads are waited for at exit; a fit that takes minutes would hold up a planned stop.
     """
@@ -22,7 +22,6 @@ class DaemonThread:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a function in the thread and return what it returns, or raise what it raises."""
@@ -31,6 +30,8 @@ class DaemonThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._calls.put((loop, future, function))
+        if self._thread.ident is None:
+            self._thread.start()
         return await future
 
     def close(self) -> None:

@@ -214,6 +214,7 @@ class World:
         self.note("the scheduler is killed")
         self.network.serving = None
         self._process.kill()
+        self.service._lab.close()  # its threads are real, and would outlive it
         self._journal.image(self._folder / f"state {self._starts + 1}")
         self._journal.abandon()
         self._start_again(self.chance.uniform(0.0, 6.0))

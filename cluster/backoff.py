@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from cluster.errors import ClusterError, TransientError
+from cluster.errors import ClusterError, OutOfSpace, TransientError
 
 T = TypeVar("T")
 _RETRY_AFTER_LIMIT_S: Final = 30.0
@@ -56,7 +56,7 @@ class Attempts:
         ClusterError
             The error itself, if trying again cannot help or the deadline would pass meanwhile.
         """
-        if not isinstance(error, TransientError):
+        if not isinstance(error, TransientError) or _needs_room(error):
             raise error
         ceiling = min(self._backoff.first_s * 2.0 ** min(self._failed, 30), self._backoff.longest_s)
         asked = error.facts.get("retry_after_s")
@@ -66,6 +66,11 @@ class Attempts:
         if self.elapsed_s + pause > self._backoff.total_s:
             raise error
         return pause
+
+
+def _needs_room(error: ClusterError) -> bool:
+    """Return whether somebody must make room first: a disk was found too small for what was forecast."""
+    return isinstance(error, OutOfSpace) and "needed_bytes" in error.facts
 
 
 async def persist(call: Callable[[], Awaitable[T]], backoff: Backoff, pace: Pace) -> T:

@@ -29,6 +29,7 @@ from cluster.protocol import (
     Role,
     Versions,
 )
+from cluster.results.publish import free_bytes
 from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.calibrations import CalibrationDesk
 from cluster.scheduler.core import Rules
@@ -56,6 +57,7 @@ from cluster.scheduler.previews import PreviewDesk
 from cluster.scheduler.progress import TERMINAL
 from cluster.scheduler.pruning import Pruner
 from cluster.scheduler.results import Results
+from cluster.scheduler.room import Room
 from cluster.scheduler.signals import Signal
 from cluster.scheduler.state import Clocks, Known, State
 from cluster.scheduler.workers import WorkerDesk
@@ -100,6 +102,7 @@ class Service:
         clocks: Clocks,
         *,
         on_done: Command | None = None,
+        free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.cluster = cluster
         self.state = State(rules, journal, clocks)
@@ -113,6 +116,7 @@ class Service:
         series = source(self.dataservers)
         self._series = series
         self._lab = LabDesk(Lab(cluster.lab, cluster.roots))
+        self._room = Room(journal.folder, free)
         self._submissions = Submissions(series, outputs, clocks.wall, self.foreign_fits, self._lab)
         self.calibrations = CalibrationDesk(series)
         self.workers = WorkerDesk(
@@ -301,7 +305,7 @@ class Service:
     # --- inside ------------------------------------------------------------------------------------------------
 
     async def _submitted(self, request: JobRequest, key: str | None, digest: str | None) -> Job:
-        sheet = await self._submissions.job(request, self._taken_outputs)
+        sheet = self._room.noted(await self._submissions.job(request, self._taken_outputs))
         if self.state.signals.closing:
             raise Unavailable("the scheduler is stopping")
         self.state.known[sheet.job_id] = Known(sheet, idempotency_key=key, digest=digest)

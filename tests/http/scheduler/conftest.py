@@ -27,6 +27,7 @@ from cluster.protocol import (
     SeriesFacts,
     Versions,
 )
+from cluster.results.publish import free_bytes
 from cluster.scheduler.app import create_app
 from cluster.scheduler.blobs import Blobs
 from cluster.scheduler.core import Rules
@@ -238,11 +239,14 @@ def root(tmp_path: Path) -> Path:
 
 
 MakeService = Callable[..., Service]
+Free = Callable[[Path], int]
 
 
 @pytest.fixture
 def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: HandClock) -> MakeService:
-    def make(rules: Rules | None = None, on_done: Command | None = None, **changes: Any) -> Service:
+    def make(
+        rules: Rules | None = None, on_done: Command | None = None, free: Free = free_bytes, **changes: Any
+    ) -> Service:
         settings: dict[str, Any] = {
             "cluster_id": "c1",
             "name": "lab",
@@ -262,6 +266,7 @@ def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: Han
             lambda _: source,
             Clocks(now=clock, wall=lambda: 1.8e9 + clock()),
             on_done=on_done,
+            free=free,
         )
 
     return make

@@ -120,6 +120,7 @@ class SchedulerSettings(Settings):
     results_root: Path | None = None
     lab: LabFolders = LabFolders()
     keep_blobs: bool = False  # what workers handed in, also once the result file has it
+    let_sleep: bool = False  # the computer, also while jobs run
 
 
 class DataServerSettings(Settings):
@@ -162,6 +163,7 @@ class WorkerSettings(Settings):
     config: Path | None = None
     state: Path
     cache: Path
+    let_sleep: bool = False  # the computer, also while it works
 
 
 def data_root(environ: Mapping[str, str]) -> Path:

@@ -42,6 +42,7 @@ class Plan:
     results_root: Path | None = None
     lab: LabFolders | None = None  # None: as the roles find it configured
     keep_blobs: bool = False
+    let_sleep: bool = False
     polite: bool = False
     page: bool = False
 
@@ -184,11 +185,11 @@ class LocalCluster:
             ("--presets", presets),
         )
         flags = ["--tls"] * self.plan.tls + ["--keep-blobs"] * self.plan.keep_blobs
-        return arguments + _given(*options) + flags
+        return arguments + _given(*options) + flags + ["--let-sleep"] * self.plan.let_sleep
 
     def _worker_arguments(self) -> list[str]:
-        arguments = ["worker", "--one", "--scheduler", self.url]
-        return [*arguments, "--polite"] if self.plan.polite else arguments
+        flags = ["--polite"] * self.plan.polite + ["--let-sleep"] * self.plan.let_sleep
+        return ["worker", "--one", "--scheduler", self.url, *flags]
 
     def _leave(self) -> None:
         if self._supervisor is not None:

@@ -113,6 +113,9 @@ def scheduler(
         bool,
         typer.Option("--keep-blobs", help="Keep what workers handed in, also once the result file holds it."),
     ] = False,
+    let_sleep: Annotated[
+        bool, typer.Option("--let-sleep", help="Let this computer fall asleep also while jobs run.")
+    ] = False,
 ) -> None:
     """Run the scheduler alone.
 
@@ -143,6 +146,7 @@ def scheduler(
         results_root=results_root or surroundings.results_root(roots),
         lab=surroundings.lab_folders(profiles, presets, calibration),
         keep_blobs=keep_blobs,
+        let_sleep=let_sleep,
     )
     runtime_file = places.runtime(chosen)
 

@@ -89,6 +89,9 @@ def start(
         bool,
         typer.Option("--keep-blobs", help="Keep what workers handed in, also once the result file holds it."),
     ] = False,
+    let_sleep: Annotated[
+        bool, typer.Option("--let-sleep", help="Let this computer fall asleep also while jobs run.")
+    ] = False,
     show_version: Annotated[  # noqa: ARG001 -- its callback does the work
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -124,6 +127,7 @@ def start(
         page=not no_page,
         results_root=surroundings.results_root(roots),
         keep_blobs=keep_blobs,
+        let_sleep=let_sleep,
     )
     with LocalCluster(plan, os.environ, on_event=console.say) as cluster:
         _greet(cluster, open_page=not no_browser)

@@ -64,6 +64,9 @@ def worker(
     ] = None,
     one: Annotated[bool, typer.Option("--one", hidden=True)] = False,
     polite: Annotated[bool, typer.Option("--polite", help="Run at below-normal priority.")] = False,
+    let_sleep: Annotated[
+        bool, typer.Option("--let-sleep", help="Let this computer fall asleep also while it works.")
+    ] = False,
     until: Annotated[
         str | None,
         typer.Option(
@@ -104,7 +107,7 @@ def worker(
         if until is not None:
             console.refuse("--install with --until: what starts at every logon ends at none", console.USAGE)
         starting_by_itself.install(
-            _words(scheduler, workers, name, polite, when_idle, idle_minutes, dask), given
+            _words(scheduler, workers, name, polite, let_sleep, when_idle, idle_minutes, dask), given
         )
         return
     if polite:
@@ -117,6 +120,7 @@ def worker(
         state=places.state,
         cache=places.cache,
         config=places.config,
+        let_sleep=let_sleep,
     )
     if one:
         _run_one(settings)
@@ -134,6 +138,7 @@ def _words(
     workers: int | None,
     name: str | None,
     polite: bool,
+    let_sleep: bool,
     when_idle: bool,
     idle_minutes: float,
     dask: str | None,
@@ -142,7 +147,7 @@ def _words(
     valued = {"--scheduler": scheduler, "-n": workers, "--name": name, "--dask": dask}
     words = [word for option, value in valued.items() if value is not None for word in (option, str(value))]
     idle = ["--when-idle", "--idle-minutes", f"{idle_minutes:g}"] if when_idle else []
-    return [*words, *(["--polite"] if polite else []), *idle]
+    return [*words, *["--polite"] * polite, *["--let-sleep"] * let_sleep, *idle]
 
 
 def _run_one(settings: WorkerSettings) -> None:
@@ -162,6 +167,8 @@ def _run_many(
     polite: bool,
     idle_after_s: float | None,
 ) -> None:
+    flags = ["--polite"] * polite + ["--let-sleep"] * settings.let_sleep
+
     async def body(stop: asyncio.Event, ready: Ready) -> None:
         async with _ending_at(deadline, stop):
             found = await _find(settings, stop)
@@ -171,16 +178,16 @@ def _run_many(
                 f"{count} worker{'s' * (count != 1)} for the cluster {found.name!r} at {found.url}; Ctrl-C stops them."
             )
             ready({"scheduler": found.url})
-            died = await _keep_working(lambda: _crew(found, count, polite=polite), stop, idle_after_s)
+            died = await _keep_working(lambda: _crew(found, count, flags), stop, idle_after_s)
             if died is not None:
                 console.refuse(died, console.FAILED)
 
     run_role("worker", body, os.environ)
 
 
-def _crew(found: Admission, count: int, *, polite: bool) -> Supervisor:
+def _crew(found: Admission, count: int, flags: list[str]) -> Supervisor:
     supervisor = Supervisor(os.environ, on_event=console.say)
-    arguments = ["worker", "--one", "--scheduler", found.url, *(["--polite"] if polite else [])]
+    arguments = ["worker", "--one", "--scheduler", found.url, *flags]
     for number in range(1, count + 1):
         log = surroundings.places().state / "logs" / f"worker-{number}.log"
         supervisor.keep(Role(f"worker-{number}", arguments, {"CLUSTEROFONE_TOKEN": found.token}, log))

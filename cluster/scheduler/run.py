@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.addresses import server_url
+from cluster.awake import awake_while
 from cluster.certificates import Certificate, of_this_machine
 from cluster.config import Places, SchedulerSettings, write_private
 from cluster.errors import ClusterError
@@ -60,7 +61,8 @@ async def run(settings: SchedulerSettings, *, stop: asyncio.Event, ready: Callab
             url = server_url(settings.host, port, tls=settings.tls)
             server = Server(app, on_ready=lambda: ready(url), certificate=certificate)
             waker = asyncio.create_task(_wake_when_stopped(service, stop))
-            async with _announced(settings, service, port):
+            busy = None if settings.let_sleep else service.state.has_running_jobs
+            async with awake_while(busy), _announced(settings, service, port):
                 await serve(server, listener, stop)
             waker.cancel()
         finally:

@@ -90,6 +90,14 @@ class State:
         """Return whether a job will not change any more by itself."""
         return isinstance(self.core.job(job_id).phase, Finished | Broken | Cancelled)
 
+    def has_running_jobs(self) -> bool:
+        """Return whether a job runs, follows its series, or has its file written; one that no worker has begun may wait asleep."""
+        return any(
+            isinstance(job.phase, Running | Merging | Cancelling)
+            or (isinstance(job.phase, Queued) and job.is_growing)
+            for job in self.core.jobs.values()
+        )
+
     # --- changing ----------------------------------------------------------------------------------------------
 
     async def settled(self, decided: Decided[T], also: Sequence[Statement] = ()) -> T:

@@ -141,6 +141,10 @@ class Loop:
             await self._leave()
             self._thread.close()
 
+    def holds_leases(self) -> bool:
+        """Return whether there is something to fit or to hand in."""
+        return bool(self._held)
+
     # --- lease ---
 
     def _wanted(self) -> int:

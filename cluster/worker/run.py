@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from cluster.addresses import Place
+from cluster.awake import awake_while
 from cluster.backoff import Backoff, Pace
 from cluster.config import Places, WorkerSettings
 from cluster.discovery import Identify, browse, identity_at
@@ -245,12 +246,10 @@ async def _work(
                     await session.leave()
             return
         ready(admission.url)
-        await Loop(
-            session,
-            FrameSource(servers, decoder, shares_of(read_config(places.config).shares)),
-            engine.localise,
-            pace=pace,
-        ).run(stop)
+        shares = shares_of(read_config(places.config).shares)
+        loop = Loop(session, FrameSource(servers, decoder, shares), engine.localise, pace=pace)
+        async with awake_while(None if settings.let_sleep else loop.holds_leases):
+            await loop.run(stop)
     finally:
         decoder.close()
         await servers.aclose()

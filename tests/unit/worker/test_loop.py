@@ -44,6 +44,21 @@ async def test_every_range_is_localised_and_handed_in_once_and_in_order(
     assert rig.fit.began == [(10 * n, 10 * n + 10) for n in range(7)]
 
 
+async def test_a_worker_holds_leases_from_the_first_to_the_last_that_is_handed_in(
+    make_rig: MakeRig, make_lease: MakeLease
+) -> None:
+    rig = make_rig([make_lease(1)])
+    rig.fit.gate.clear()
+
+    assert not rig.loop.holds_leases()
+    await rig.start()
+    await rig.time.until(lambda: bool(rig.fit.began))
+    assert rig.loop.holds_leases()
+    rig.fit.gate.set()
+    await rig.time.until(lambda: len(rig.scheduler.committed) == 1 and not rig.loop.holds_leases())
+    await rig.finish()
+
+
 async def test_the_next_leases_ride_on_the_commits(make_rig: MakeRig, make_lease: MakeLease) -> None:
     rig = make_rig([make_lease(n) for n in range(20)])
 

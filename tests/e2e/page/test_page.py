@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+sync_api = pytest.importorskip("playwright.sync_api")
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # two dozen seconds for the first walk
 
 
@@ -59,12 +61,8 @@ def test_from_the_first_look_to_the_file(surfer: Any, bare_series: Path, tmp_pat
     assert surfer.unnamed() == []
     surfer.picture("test")
     slider = tab.get_by_role("slider", name="Threshold").locator("[tabindex='0']")
-    for _ in range(20):
-        slider.press("PageUp")
-    surfer.sees("At this threshold nothing is left")
-    for _ in range(20):
-        slider.press("PageDown")
-    surfer.sees("press Test to see what a lower threshold adds")
+    _press_until_seen(surfer, slider, "PageUp", "At this threshold nothing is left")
+    _press_until_seen(surfer, slider, "PageDown", "press Test to see what a lower threshold adds")
     tab.get_by_role("tab", name="Settings").click()
     surfer.sees("Detection (1 changed)")
     surfer.button("Defaults").click()
@@ -154,3 +152,17 @@ def test_a_scheduler_that_goes_away_is_said_and_comes_back_by_itself(surfer: Any
     surfer.tab.wait_for_function("() => !document.body.innerText.includes('Connection to the cluster lost')")
     surfer.go("/jobs")
     surfer.sees("Jobs")
+
+
+def _press_until_seen(surfer: Any, slider: Any, key: str, said: str) -> None:
+    """Press a key as a person does, who looks where the slider is: one press may be lost while the page redraws."""
+    wanted = surfer.tab.get_by_text(said).first
+    for _ in range(12):
+        for _ in range(10):
+            slider.press(key)
+        try:
+            wanted.wait_for(timeout=5000)
+        except sync_api.TimeoutError:
+            continue
+        return
+    surfer.sees(said)

@@ -47,10 +47,10 @@ class StoredResults(Results):
 
     def __init__(self, blobs: Blobs, rows: list[Any]) -> None:
         super().__init__(None, blobs)  # type: ignore[arg-type]
-        self._rows = rows
+        self._of_job = rows
 
     def _page_by_row(self, job_id: str, from_row: int) -> list[Any]:  # noqa: ARG002 - there is one job
-        return [row for row in self._rows if row.first_row + row.rows > from_row][:64]
+        return [row for row in self._of_job if row.first_row + row.rows > from_row][:64]
 
 
 def sheet_of(frames: int) -> Sheet:

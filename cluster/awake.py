@@ -108,7 +108,7 @@ class _Watch:
 def _entered(held: ExitStack | None, hold: Hold) -> str | None:
     try:
         return None if held is None else held.enter_context(hold())
-    except Exception:
+    except Exception:  # whatever a desktop's service answers, a job must not fail of it
         logger.debug("keeping awake failed", exc_info=True)
         return None
 
@@ -116,7 +116,7 @@ def _entered(held: ExitStack | None, hold: Hold) -> str | None:
 def _left(held: ExitStack) -> None:
     try:
         held.close()
-    except Exception:
+    except Exception:  # as above
         logger.debug("letting sleep again failed", exc_info=True)
 
 

@@ -4,8 +4,8 @@
 
 A simulation with measured figures (the defaults; docs/scaling.md says which script gave each): nodes of eight cores, each core
 fits one task while it fetches the next; every lease and commit takes the one scheduler its milliseconds; every byte passes
-through a data server's processor and link, and the node's own link. The series lie on one data server, or on one for ten nodes. Tasks are as long as the scheduler cuts them, and bring
-the frames around them that their background needs. Prints one JSON line: frames/s by cores and link, and what was busiest.
+through a data server's processor and link, and the node's own link. The series lie on one data server, or on one for ten nodes. Tasks are as long as the scheduler cuts them; the frames
+that their background needs are fetched once for as many neighbouring tasks as it gives to one worker. Prints one JSON line: frames/s by cores and link, and what was busiest.
 """
 
 from __future__ import annotations
@@ -65,13 +65,18 @@ def task_frames(side: int, figures: Figures) -> int:
     return int(min(rules.task_s / frame_s, rules.largest_task_bytes / (2 * side * side)))
 
 
+def fetched_frames(frames: int) -> float:
+    """Return how many frames a task of so many brings, with its part of the context of its run."""
+    return frames + _CONTEXT_FRAMES / Rules().wanted_run(_CONTEXT_FRAMES, frames)
+
+
 def run(
     side: int, cores_there: int, servers: int, link_mb_s: float, figures: Figures, rounds: int
 ) -> dict[str, Any]:
     """Let each core do so many tasks."""
     frames = task_frames(side, figures)
     task_s = frames * side * side / figures.mpx_s / 1e6
-    raw_mb = (frames + _CONTEXT_FRAMES) * 2 * side * side / 1e6
+    raw_mb = fetched_frames(frames) * 2 * side * side / 1e6
     wire_mb = raw_mb / figures.ratio
     scheduler = Resource()
     processors, uplinks = [Resource() for _ in range(servers)], [Resource() for _ in range(servers)]
@@ -107,7 +112,7 @@ def needs(figures: Figures) -> dict[str, float]:
     """Return what a 2048² camera at 100 frames/s takes."""
     side, frames = 2048, task_frames(2048, figures)
     raw = _CAMERA_FRAMES_S * 2 * side * side / 1e6
-    fetched = raw * (frames + _CONTEXT_FRAMES) / frames
+    fetched = raw * fetched_frames(frames) / frames
     return {
         "camera_mb_s": round(raw, 1),
         "cores": round(_CAMERA_FRAMES_S * side * side / 1e6 / figures.mpx_s, 2),

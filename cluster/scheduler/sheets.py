@@ -100,7 +100,16 @@ class Sheet(Message):
             priority=self.priority,
             kind=self.kind,
             frames=None if self.frames is None else tuple(self.frames),
+            context_frames=self._context_frames(),
         )
+
+    def _context_frames(self) -> int:
+        """Return how many frames beside its own a task in the middle of the series needs."""
+        if self.frames is not None or self.follow or self.start >= self.stop:
+            return 0
+        frame = (self.start + self.stop) // 2
+        a, b = fits.context_range(self.analysis, self.values, (0, self.facts.frames), frame, frame + 1)
+        return b - a - 1
 
     def spec(self, dataservers: list[DataServerInfo]) -> JobSpec:
         """Return what a worker must know. `dataservers` are those registered now: one may have moved."""

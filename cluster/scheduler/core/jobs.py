@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Job:
         self.failed: set[int] = set()
         self._waiting: set[int] = set()
         self._queue: list[int] = []  # heap of the waiting tasks; may hold some that wait no longer
+        self._aside: dict[str, deque[int]] = {}  # waiting tasks meant for one worker; these too
         self._starts = array("q")
         self._states: list[TaskState | None] = []
         self._cursor = order.start
@@ -151,8 +153,23 @@ class Job:
         self.tally.skipped += growth.skipped - self.growth.skipped
         self.growth = growth
 
-    def take(self, eligible: Callable[[Ready], bool], size: Callable[[Job], int]) -> int | None:
-        """Return a task to lease: the first ready one that is eligible, else a new one cut from the cursor."""
+    def take(
+        self, eligible: Callable[[Ready], bool], size: Callable[[Job], int], worker_id: str, run: int
+    ) -> int | None:
+        """Return a task to lease: the first ready one that is eligible, else one set aside for the worker, else a new
+        one, else one that is set aside for another.
+
+        With a new one, up to `run` - 1 of its successors are cut and set aside for the same worker.
+        """
+        taken = self._take_from_queue(eligible)
+        if taken is None:
+            taken = self._take_aside(worker_id)
+        if taken is None and self._cursor < self._end:
+            taken = self._cut(size(self))
+            self._set_aside(worker_id, size, run - 1)
+        return self._take_from_the_longest_row() if taken is None else taken
+
+    def _take_from_queue(self, eligible: Callable[[Ready], bool]) -> int | None:
         passed_over: list[int] = []
         taken = None
         while self._queue and taken is None:
@@ -166,7 +183,33 @@ class Job:
                 passed_over.append(task_id)
         for task_id in passed_over:
             heapq.heappush(self._queue, task_id)
-        return self._cut(size(self)) if taken is None and self._cursor < self._end else taken
+        return taken
+
+    def _set_aside(self, worker_id: str, size: Callable[[Job], int], number: int) -> None:
+        for _ in range(number):
+            if self._cursor < self._end:
+                task_id = self._cut(size(self))
+                self._waiting.add(task_id)
+                self._aside.setdefault(worker_id, deque()).append(task_id)
+
+    def _take_aside(self, worker_id: str, *, last: bool = False) -> int | None:
+        """Return the first, or the last, task that is set aside for a worker and still waits."""
+        row = self._aside.get(worker_id, deque())
+        while row:
+            task_id = row.pop() if last else row.popleft()
+            if task_id in self._waiting:
+                return task_id
+        self._aside.pop(worker_id, None)
+        return None
+
+    def _take_from_the_longest_row(self) -> int | None:
+        """Return the task that its worker would come to last."""
+        while self._aside:
+            longest = max(self._aside, key=lambda worker_id: len(self._aside[worker_id]))
+            task_id = self._take_aside(longest, last=True)
+            if task_id is not None:
+                return task_id
+        return None
 
     def put(self, task_id: int, state: TaskState) -> None:
         """Put a task into the book of its new state; the sums follow."""

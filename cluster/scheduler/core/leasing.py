@@ -41,7 +41,17 @@ def _take(books: Books, job: Job, worker: Worker, now: float) -> int | None:
         )
 
     workers = sum(other.may_work for other in books.workers.values())
-    return job.take(eligible, lambda of: books.rules.task_size(of, workers, worker.worker_id))
+    known = job.tasks
+    taken = job.take(
+        eligible,
+        lambda of: books.rules.task_size(of, workers, worker.worker_id),
+        worker.worker_id,
+        books.rules.run_of_tasks(job, workers, worker.worker_id) if job.frames_uncut else 1,
+    )
+    for task_id in range(known, job.tasks):
+        if task_id != taken:  # set aside; it must not be forgotten, for its successors may be leased first
+            books.record(job.record(task_id))
+    return taken
 
 
 def _another(books: Books, job: Job, state: Ready, now: float) -> bool:

@@ -20,7 +20,7 @@ class JobOrder:
 
     `frames` lists single frames instead of the range [start, stop) (a preview). `total` counts every frame of the
     series; those that no task covers are skipped. Of a series that is `growing`, `stop` and `total` are those of the
-    beginning; what came since is the job's `Growth`.
+    beginning; what came since is the job's `Growth`. `context_frames` are read beside those of a task, for its background.
     """
 
     job_id: str
@@ -35,6 +35,7 @@ class JobOrder:
     kind: str = "localise"
     frames: tuple[int, ...] | None = None
     growing: bool = False
+    context_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)

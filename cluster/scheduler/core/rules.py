@@ -22,6 +22,8 @@ class Rules:
     task_s: float = 1.5
     least_task_s: float = 0.15
     tasks_per_worker: int = 4
+    context_share: float = 0.1  # of the frames that a worker reads, those read for the background alone
+    longest_run: int = 32  # tasks
     exclude_after: int = 5
     straggler_factor: float = 3.0
     straggler_least_s: float = 5.0
@@ -52,6 +54,18 @@ class Rules:
         share = job.frames_in_range() * part / self.tasks_per_worker
         rest = job.frames_uncut * part / 2
         return max(least, math.floor(min(wanted, max(share, 1), max(rest, 1))))
+
+    def run_of_tasks(self, job: Job, workers: int, worker_id: str) -> int:
+        """Return how many neighbouring tasks to give to one worker, at most half of its part of what is left."""
+        if job.order.context_frames == 0 or job.is_growing or job.paces.of(worker_id) is None:
+            return 1
+        frames = self.task_size(job, workers, worker_id)
+        rest = job.frames_uncut * job.paces.weight(worker_id) / max(1, workers) / 2
+        return max(1, min(self.wanted_run(job.order.context_frames, frames), int(rest / frames)))
+
+    def wanted_run(self, context_frames: int, frames: int) -> int:
+        """Return of how many neighbouring tasks the context is `context_share`: it is read once, then the task before has it."""
+        return min(math.ceil(context_frames / (self.context_share * frames)), self.longest_run)
 
     def is_overtaken(self, job: Job, frames: int, holder: str, held_s: float, other: str) -> bool:
         """Return whether another worker, beginning now, would have a task done well before the one that holds it."""

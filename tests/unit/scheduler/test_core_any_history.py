@@ -63,11 +63,27 @@ class AnyHistory(RuleBasedStateMachine):
             self.write(self.core.register(WorkerOrder(name, frozenset({"fit"})), now=self.now).records)
 
     @precondition(lambda self: self.jobs < 4)
-    @rule(frames=st.integers(1, 40), owner=st.sampled_from(["o", "p"]), priority=st.integers(0, 1))
-    def submit(self, frames: int, owner: str, priority: int) -> None:
+    @rule(
+        frames=st.integers(1, 40),
+        owner=st.sampled_from(["o", "p"]),
+        priority=st.integers(0, 1),
+        context=st.sampled_from([0, 9]),
+    )
+    def submit(self, frames: int, owner: str, priority: int, context: int) -> None:
         self.jobs += 1
+        if context:  # with many short tasks, so that some are set aside
+            frames *= 6
         order = JobOrder(
-            f"j{self.jobs}", 2, 2 + frames, frames + 5, 100, "fit", owner=owner, priority=priority
+            f"j{self.jobs}",
+            2,
+            2 + frames,
+            frames + 5,
+            100,
+            "fit",
+            owner,
+            "",
+            priority,
+            context_frames=context,
         )
         self.write(self.core.submit(order).records)
 

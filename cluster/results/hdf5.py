@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,20 @@ _ISAL_LEVEL = 1
 _CACHE_BYTES = 1 << 20  # of each table; HDF5 may hold so much unwritten
 _BALLAST_BYTES = 4 << 20
 _FIRST_BYTES = 1 << 20
+_PACKERS = min(4, os.cpu_count() or 1)
+_MOST_UNWRITTEN = 4 * _PACKERS  # chunks
 
 
 class Table:
     """A table that grows: shuffled and deflated as PyTables makes them, whole chunks at a time.
 
-    The chunks are made here and handed to HDF5 as they shall lie in the file: its own deflate takes more time than
-    all else that is done to make a result file.
+    The chunks are made here, by the threads of `packers`, and handed to HDF5 as they shall lie in the file: its own
+    deflate takes more time than all else that is done to make a result file.
     """
 
-    def __init__(self, root: h5py.File, name: str, dtype: np.dtype[np.void]) -> None:
+    def __init__(
+        self, root: h5py.File, name: str, dtype: np.dtype[np.void], packers: ThreadPoolExecutor
+    ) -> None:
         self._rows_a_chunk = max(1, _CHUNK_BYTES // dtype.itemsize)
         self._dataset = root.create_dataset(
             name,
@@ -43,7 +49,9 @@ class Table:
             compression_opts=_DEFLATE_LEVEL,
             shuffle=True,
         )
+        self._packers = packers
         self._begun = np.empty(0, dtype)  # rows of a chunk that is not full
+        self._unwritten: deque[tuple[int, Future[bytes]]] = deque()  # chunks: how many rows, and packed
 
     @property
     def name(self) -> str:
@@ -56,26 +64,38 @@ class Table:
         return self._dataset.dtype  # type: ignore[no-any-return]
 
     def append(self, rows: npt.NDArray[np.void]) -> None:
-        """Append rows; those of a chunk that is not full are kept until it is, or until `finish`."""
+        """Append rows, which must not change any more: some are kept until their chunk is full and packed, or until `finish`."""
         rows = np.concatenate([self._begun, rows]) if len(self._begun) else rows
         whole = len(rows) - len(rows) % self._rows_a_chunk
         for start in range(0, whole, self._rows_a_chunk):
-            self._write(rows[start : start + self._rows_a_chunk])
+            self._pack(rows[start : start + self._rows_a_chunk])
         self._begun = rows[whole:].copy()
 
     def finish(self) -> None:
         """Write what is left."""
         left, self._begun = self._begun, self._begun[:0]
         if len(left):
-            self._write(left)
+            whole = np.zeros(self._rows_a_chunk, left.dtype)
+            whole[: len(left)] = left
+            self._pack(whole, len(left))
+        self._write(leave=0)
 
-    def _write(self, rows: npt.NDArray[np.void]) -> None:
-        filled = len(self._dataset)
-        self._dataset.resize(filled + len(rows), axis=0)
-        chunk = np.zeros(self._rows_a_chunk, rows.dtype)
-        chunk[: len(rows)] = rows
-        shuffled = np.ascontiguousarray(chunk.view(np.uint8).reshape(len(chunk), -1).T)
-        self._dataset.id.write_direct_chunk((filled,), isal_zlib.compress(shuffled.data, _ISAL_LEVEL))
+    def _pack(self, chunk: npt.NDArray[np.void], rows: int | None = None) -> None:
+        self._unwritten.append((rows or len(chunk), self._packers.submit(_packed, chunk)))
+        self._write(leave=_MOST_UNWRITTEN)
+
+    def _write(self, *, leave: int) -> None:
+        while len(self._unwritten) > leave:
+            rows, packed = self._unwritten.popleft()
+            filled = len(self._dataset)
+            self._dataset.resize(filled + rows, axis=0)
+            self._dataset.id.write_direct_chunk((filled,), packed.result())
+
+
+def _packed(chunk: npt.NDArray[np.void]) -> bytes:
+    shuffled = np.ascontiguousarray(chunk.view(np.uint8).reshape(len(chunk), -1).T)
+    packed: bytes = isal_zlib.compress(shuffled.data, _ISAL_LEVEL)
+    return packed
 
 
 class NewFile:
@@ -105,6 +125,7 @@ class NewFile:
         self._ballast = self._temporary.with_suffix(".ballast")
         self._file: h5py.File | None = None
         self._tables: list[Table] = []
+        self._packers = ThreadPoolExecutor(_PACKERS, "pack")
         try:
             check_room(path, _FIRST_BYTES, free)
             with clear_errors(path):
@@ -124,7 +145,7 @@ class NewFile:
 
     def table(self, name: str, dtype: np.dtype[np.void]) -> Table:
         """Create an empty table."""
-        self._tables.append(Table(self.root, name, dtype))
+        self._tables.append(Table(self.root, name, dtype, self._packers))
         return self._tables[-1]
 
     def append(self, table: Table, rows: npt.NDArray[np.void]) -> None:
@@ -149,10 +170,12 @@ class NewFile:
             for table in self._tables:
                 table.finish()
             self._close()
+        self._packers.shutdown()
         return publish(self._temporary, self.path, if_exists=self._if_exists)
 
     def discard(self) -> None:
         """Leave nothing behind; harmless once the file is published."""
+        self._packers.shutdown()
         with contextlib.suppress(OSError, RuntimeError):
             self._close()
         for leftover in (self._ballast, self._temporary):

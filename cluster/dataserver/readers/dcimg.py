@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 
 from cluster.dataserver.readers.flat import read_into
 from cluster.dataserver.readers.interface import Frames, Ranges, SeriesShape
+from cluster.dataserver.readers.one_file import SingleFrames
 from cluster.errors import Invalid
-from cluster.protocol import SeriesEvent
 
 _FILE: Final = struct.Struct("<8sI20xIII")  # magic, version, sessions, frames, header bytes
 _OLD: Final = 0x7
@@ -58,7 +57,7 @@ class _Layout:
     four_stride: int = 0
 
 
-class Dcimg:
+class Dcimg(SingleFrames):
     """An open `.dcimg`.
 
     Raises
@@ -68,7 +67,7 @@ class Dcimg:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self._reading = threading.Lock()
         self._file = path.open("rb", buffering=0)
         try:
@@ -81,32 +80,18 @@ class Dcimg:
             "dcimg", layout.height, layout.width, layout.dtype, layout.frames, _missing(layout, file_bytes)
         )
 
-    @property
-    def shape(self) -> SeriesShape:
-        """Return what the series is."""
-        return self._shape
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return the one file."""
-        return (self._path,)
-
-    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
-        """Return frames [start, stop) and the numbers of those that the file does not hold."""
+    def _frame(self, number: int) -> Frames | None:
         layout = self._layout
-        frames = np.zeros((stop - start, layout.height, layout.width), layout.dtype)
         stored = np.empty((layout.height, layout.row_bytes), np.uint8)
-        missing: list[int] = []
-        for number in range(start, stop):
-            four = self._four(number)
-            if four is None or not self._fill(stored, layout.offset + number * layout.stride):
-                missing.append(number)
-                continue
-            used = stored[:, : layout.width * layout.dtype.itemsize]
-            frames[number - start] = np.ascontiguousarray(used).view(layout.dtype)
-            if layout.row is not None:
-                frames[number - start, layout.row, :_FOUR] = four[: layout.width]
-        return frames, tuple(missing)
+        four = self._four(number)
+        if four is None or not self._fill(stored, layout.offset + number * layout.stride):
+            return None
+        frame: Frames = np.ascontiguousarray(stored[:, : layout.width * layout.dtype.itemsize]).view(
+            layout.dtype
+        )
+        if layout.row is not None:
+            frame[layout.row, :_FOUR] = four[: layout.width]
+        return frame
 
     def _four(self, number: int) -> Frames | None:
         """Return the pixels of a frame that stand elsewhere, or None if the file ends before them."""
@@ -120,10 +105,6 @@ class Dcimg:
     def _fill(self, target: np.ndarray[Any, np.dtype[np.uint8]], at: int) -> bool:
         with self._reading:
             return read_into(self._file, at, target.reshape(-1).data) == target.nbytes
-
-    def events(self) -> list[SeriesEvent]:
-        """Return nothing: the format records none."""
-        return []
 
     def close(self) -> None:
         """Let go of the file."""

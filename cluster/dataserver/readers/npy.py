@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from cluster.dataserver.readers.flat import FlatLayout, FlatSeries, read_into
 from cluster.dataserver.readers.interface import Frames, SeriesReader, SeriesShape
+from cluster.dataserver.readers.one_file import OneFile
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.errors import Invalid
-from cluster.protocol import SeriesEvent
 
 _BLOCK_BYTES: Final = 8 << 20
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -42,7 +41,7 @@ def open_npy(path: Path) -> SeriesReader:
     return FlatSeries(path, FlatLayout(offset, height, width, dtype, frames), format_name="npy", metadata={})
 
 
-class FortranNpy:
+class FortranNpy(OneFile):
     """An open `.npy` in Fortran's order, where the frame is what changes from one number to the next.
 
     A pixel's values over time lie together. A range is read in rows of pixels; a file cut short has no whole frame.
@@ -54,21 +53,11 @@ class FortranNpy:
             raise Invalid(
                 f"{path.name} is cut short: it is in Fortran's order, in which every frame ends at the file's end"
             )
-        self._path = path
+        super().__init__(path)
         self._layout = layout
         self._shape = SeriesShape(
             "npy", layout.height, layout.width, served_dtype(layout.dtype, path.name), layout.frames
         )
-
-    @property
-    def shape(self) -> SeriesShape:
-        """Return what the series is."""
-        return self._shape
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return the one file."""
-        return (self._path,)
 
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop)."""
@@ -86,10 +75,3 @@ class FortranNpy:
                 found[first : first + many] = rows[:, start:stop]
         frames = np.ascontiguousarray(found.reshape(layout.width, layout.height, count).transpose(2, 1, 0))
         return to_served(frames, self._shape.dtype, first_frame=start, name=self._path.name), ()
-
-    def events(self) -> list[SeriesEvent]:
-        """Return nothing: arrays record no events."""
-        return []
-
-    def close(self) -> None:
-        """Nothing is open."""

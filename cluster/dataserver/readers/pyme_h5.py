@@ -9,7 +9,6 @@ import io
 import math
 import threading
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from cluster.dataserver.readers import hdf5_chunks, torn_hdf5
 from cluster.dataserver.readers.interface import Frames, Progress, SeriesShape, as_ranges, values_from
+from cluster.dataserver.readers.one_file import OneFile
 from cluster.dataserver.readers.pixels import served_dtype, to_served
 from cluster.errors import Invalid, Unavailable
 from cluster.protocol import SeriesEvent
@@ -33,7 +33,7 @@ HDF5_FAULTS: Final = (
 )  # fmt: skip
 
 
-class PymeH5:
+class PymeH5(OneFile):
     """An open PYME spool file, or an HDF5 file with `dataset`, an array of frames as they are shown.
 
     Raises
@@ -43,7 +43,7 @@ class PymeH5:
     """
 
     def __init__(self, path: Path, dataset: str | None = None, *, written: bool = False) -> None:
-        self._path = path
+        super().__init__(path)
         self._turned = dataset is None  # PYME's are (frame, x, y)
         with LOCK:
             self._file, self._source, self._torn = open_file(path, written=written)
@@ -76,16 +76,6 @@ class PymeH5:
             metadata=values_from("file", read_metadata(self._file, torn=self._torn)),
             events=len(self._events),
         )
-
-    @property
-    def shape(self) -> SeriesShape:
-        """Return what the series is."""
-        return self._shape
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return the one file."""
-        return (self._path,)
 
     def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
         """Return frames [start, stop) and the numbers of those that could not be read."""

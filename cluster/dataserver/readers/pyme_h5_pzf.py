@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +9,8 @@ import h5py
 import numpy as np
 
 from cluster.dataserver.readers.interface import Frames, SeriesShape, as_ranges, values_from
-from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.dataserver.readers.one_file import SingleFrames
+from cluster.dataserver.readers.pixels import served_dtype
 from cluster.dataserver.readers.pyme_h5 import (
     HDF5_FAULTS,
     LOCK,
@@ -27,7 +27,7 @@ _FRAMES, _INDEX = "PZFImageData", "PZFImageIndex"
 _MAX_FRAMES: Final = 1 << 24
 
 
-class PymePzfH5:
+class PymePzfH5(SingleFrames):
     """An open PYME file of PZF frames.
 
     Raises
@@ -37,7 +37,7 @@ class PymePzfH5:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         with LOCK:
             self._file, self._source, self._torn = open_file(path)
             try:
@@ -63,7 +63,7 @@ class PymePzfH5:
     def _describe(self) -> None:
         there = self._row_of >= 0
         first = next(
-            (found for n in np.flatnonzero(there).tolist() if (found := self._decoded(n)) is not None), None
+            (found for n in np.flatnonzero(there).tolist() if (found := self._frame(n)) is not None), None
         )
         if first is None:
             raise Invalid(f"{self._path.name} holds not one whole frame")
@@ -78,39 +78,8 @@ class PymePzfH5:
             events=len(self._events),
         )
 
-    @property
-    def shape(self) -> SeriesShape:
-        """Return what the series is."""
-        return self._shape
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return the one file."""
-        return (self._path,)
-
-    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
-        """Return frames [start, stop) and the numbers of those that could not be read."""
-        shape = self._shape
-        frames = np.zeros((stop - start, shape.height, shape.width), shape.dtype)
-        missing: list[int] = []
-        for frame in range(start, stop):
-            pixels = self._decoded(frame)
-            if pixels is None:
-                missing.append(frame)
-            elif pixels.shape != frames.shape[1:] or served_dtype(pixels.dtype, "") != shape.dtype:
-                raise Invalid(
-                    f"frame {frame} of {self._path.name} is {pixels.shape} {pixels.dtype}, "
-                    f"the series {frames.shape[1:]} {shape.dtype}: a series has frames of one kind",
-                    frame=frame,
-                )
-            else:
-                frames[frame - start] = to_served(
-                    pixels[None], shape.dtype, first_frame=frame, name=self._path.name
-                )[0]
-        return frames, tuple(missing)
-
-    def _decoded(self, frame: int) -> Frames | None:
-        row = int(self._row_of[frame])
+    def _frame(self, number: int) -> Frames | None:
+        row = int(self._row_of[number])
         if row < 0:
             return None
         try:

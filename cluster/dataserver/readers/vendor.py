@@ -8,16 +8,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from cluster.dataserver.readers.interface import Frames, SeriesShape, values_from
-from cluster.dataserver.readers.pixels import served_dtype, to_served
+from cluster.dataserver.readers.one_file import SingleFrames
+from cluster.dataserver.readers.pixels import served_dtype
 from cluster.errors import Invalid
-from cluster.protocol import SeriesEvent
 
 _FAULTS: Final = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError, OverflowError,
@@ -25,47 +25,24 @@ _FAULTS: Final = (
 )  # fmt: skip
 
 
-class LibraryFrames:
+class LibraryFrames(SingleFrames):
     """An open file whose frames a library gives, one at a time: few of these libraries may be called from several threads."""
 
     def __init__(
         self, path: Path, shape: SeriesShape, frame: Callable[[int], Frames], close: Callable[[], None]
     ) -> None:
-        self._path = path
+        super().__init__(path)
         self._shape = shape
-        self._frame = frame
+        self._ask = frame
         self._close = close
         self._lock = threading.Lock()
 
-    @property
-    def shape(self) -> SeriesShape:
-        """Return what the series is."""
-        return self._shape
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return the one file."""
-        return (self._path,)
-
-    def read(self, start: int, stop: int) -> tuple[Frames, tuple[int, ...]]:
-        """Return frames [start, stop) and the numbers of those that could not be read."""
-        shape = self._shape
-        frames = np.zeros((stop - start, shape.height, shape.width), shape.dtype)
-        missing: list[int] = []
-        for number in range(start, stop):
-            try:
-                with self._lock:
-                    found = np.array(self._frame(number)).reshape(1, shape.height, shape.width)
-            except _FAULTS:
-                missing.append(number)
-            else:
-                served = to_served(found, shape.dtype, first_frame=number, name=self._path.name)
-                frames[number - start] = served[0]
-        return frames, tuple(missing)
-
-    def events(self) -> list[SeriesEvent]:
-        """Return nothing: events of these formats are not read."""
-        return []
+    def _frame(self, number: int) -> Frames | None:
+        try:
+            with self._lock:
+                return np.array(self._ask(number)).reshape(self._shape.height, self._shape.width)
+        except _FAULTS:
+            return None
 
     def close(self) -> None:
         """Let go of the file."""

@@ -362,6 +362,8 @@ class World:
             while not all(person.done() for person in people):
                 assert not uncaught, f"nobody caught {uncaught[0]!r}"
                 await asyncio.wait(people, timeout=5.0)
+            while self.network.serving is None:  # the last answer may have been under way when the scheduler died
+                await asyncio.sleep(0.5)
         await asyncio.gather(*people)
         self._check_the_end()
 

@@ -362,7 +362,7 @@ class World:
             while not all(person.done() for person in people):
                 assert not uncaught, f"nobody caught {uncaught[0]!r}"
                 await asyncio.wait(people, timeout=5.0)
-            while self.network.serving is None:  # the last answer may have been under way when the scheduler died
+            while self.network.serving is None:  # noqa: ASYNC110 - virtual time
                 await asyncio.sleep(0.5)
         await asyncio.gather(*people)
         self._check_the_end()

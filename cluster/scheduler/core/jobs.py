@@ -194,7 +194,7 @@ class Job:
 
     def _take_aside(self, worker_id: str, *, last: bool = False) -> int | None:
         """Return the first, or the last, task that is set aside for a worker and still waits."""
-        row = self._aside.get(worker_id, deque())
+        row = self._aside.get(worker_id)
         while row:
             task_id = row.pop() if last else row.popleft()
             if task_id in self._waiting:

@@ -46,7 +46,7 @@ def _take(books: Books, job: Job, worker: Worker, now: float) -> int | None:
         eligible,
         lambda of: books.rules.task_size(of, workers, worker.worker_id),
         worker.worker_id,
-        books.rules.run_of_tasks(job, workers, worker.worker_id) if job.frames_uncut else 1,
+        books.rules.run_of_tasks(job, workers, worker.worker_id),
     )
     for task_id in range(known, job.tasks):
         if task_id != taken:  # set aside; it must not be forgotten, for its successors may be leased first

@@ -31,22 +31,22 @@ class Shares:
         self._jobs[job.order.job_id] = min(own, default=0.0)
 
     def charge(self, job: Job, frames: int) -> None:
-        """Note what a job was given, in bytes of frames, so that large frames weigh more."""
+        """Note what an admitted job was given, in bytes of frames, so that large frames weigh more."""
         cost = float(frames * job.order.frame_bytes)
-        self._owners[job.order.owner] = self._owners.get(job.order.owner, 0.0) + cost
-        self._jobs[job.order.job_id] = self._jobs.get(job.order.job_id, 0.0) + cost
+        self._owners[job.order.owner] += cost
+        self._jobs[job.order.job_id] += cost
 
     def forget(self, job: Job) -> None:
         """Drop a job's mark."""
         self._jobs.pop(job.order.job_id, None)
 
     def rank(self, job: Job) -> _Rank:
-        """Return the sort key of a job: the smallest is next. Previews come before everything."""
+        """Return the sort key of an admitted job: the smallest is next. Previews come before everything."""
         order = job.order
         return (
             order.kind != "preview",
             -order.priority,
-            self._owners.get(order.owner, 0.0),
-            self._jobs.get(order.job_id, 0.0),
+            self._owners[order.owner],
+            self._jobs[order.job_id],
             job.sequence,
         )

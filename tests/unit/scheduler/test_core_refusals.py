@@ -75,6 +75,39 @@ def test_what_failed_has_no_rows(job: Scheduler) -> None:
     assert (saved.first_row, saved.counts) == (0, Counts())
 
 
+def test_what_is_leased_has_no_rows_and_what_is_leased_again_is_counted(
+    core: Scheduler, order: Order
+) -> None:
+    core.submit(order(frames=50))
+    for again in range(3):
+        records = core.lease("ann", 1, now=0.0).records
+        assert [record.first_row for record in records if isinstance(record, TaskSaved)] == [0]
+        assert core.job("job").tally.retries == again
+        core.fail("ann", "job", 0, again + 1, "handed_back", "", now=0.0)
+
+
+def test_what_is_tried_again_has_not_failed(job: Scheduler) -> None:
+    job.lease("bob", 1, now=0.0)
+    committed(job, 2, 1)
+    assert (job.job("job").failed, job.job("job").tally.failed) == ({1}, 50)
+    job.merged("job")
+    job.retry("job", now=1.0)
+
+    assert (job.job("job").failed, job.job("job").tally.failed) == (set(), 0)
+
+
+def test_a_job_that_is_not_there_is_named(core: Scheduler) -> None:
+    with pytest.raises(NotFound, match="there is no job nobody"):
+        core.cancel("nobody", now=0.0)
+
+
+def test_large_frames_weigh_more(core: Scheduler, order: Order) -> None:
+    core.submit(order("large", frames=5000, owner="ann", frame_bytes=1000))
+    core.submit(order("small", frames=5000, owner="bob", frame_bytes=10))
+
+    assert [lease.job_id for lease in core.lease("ann", 6, now=0.0).value] == ["large", *5 * ["small"]]
+
+
 def test_nothing_is_kept_of_a_job_that_is_over(core: Scheduler, order: Order) -> None:
     core.submit(order(frames=50))
     core.lease("ann", 1, now=0.0)

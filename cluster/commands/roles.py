@@ -263,6 +263,7 @@ def web(
 
     Example: [bold]clusterofone web --scheduler http://192.168.1.5:15400[/]
     """
+    from cluster.web.desktop import Desktop
     from cluster.web.run import run
 
     runtime = None if scheduler else surroundings.own_runtime(name)
@@ -282,9 +283,16 @@ def web(
         insecure=insecure,
         host_names=tuple(host_name or ()),
     )
+    desktop = None if insecure else Desktop.found(os.environ)  # there everybody is the owner
 
     async def body(stop: asyncio.Event, ready: Ready) -> None:
-        await run(settings, places=surroundings.places(), stop=stop, ready=lambda url: ready({"url": url}))
+        await run(
+            settings,
+            places=surroundings.places(),
+            desktop=desktop,
+            stop=stop,
+            ready=lambda url: ready({"url": url}),
+        )
 
     run_role("web", body, os.environ)
 

@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import core, ui
 
 from cluster.http import Gate, install
+from cluster.web.desktop_routes import router as desktop
 from cluster.web.doorway import Doorway, install_login
 from cluster.web.pictures import router
 from cluster.web.uploads import reads_itself
@@ -28,6 +29,7 @@ def create_app(visitors: Visitors, gate: Gate, *, cookie: str) -> FastAPI:
     install_login(app, visitors, cookie, insecure=gate.insecure)
     app.include_router(router)
     app.include_router(uploads)
+    app.include_router(desktop)
     app.mount("/page", StaticFiles(packages=[("cluster.web", "static")]))
     for view in VIEWS:
         import_module(f"cluster.web.views.{view}")

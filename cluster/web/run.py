@@ -21,6 +21,7 @@ from cluster.protocol import PageRegistration
 from cluster.serving import Server, bind, serve
 from cluster.transport import Link, normalised_url
 from cluster.web.app import create_app
+from cluster.web.desktop import Desktop
 from cluster.web.doorway import cookie_name
 from cluster.web.visitors import Visitor, Visitors, role_said
 
@@ -30,9 +31,14 @@ _REFRESH_S: Final = 5.0
 
 
 async def run(
-    settings: WebSettings, *, places: Places, stop: asyncio.Event, ready: Callable[[str], None]
+    settings: WebSettings,
+    *,
+    places: Places,
+    desktop: Desktop | None = None,
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
 ) -> None:
-    """Serve the page until `stop` is set; `ready` is called with its URL once it can be opened.
+    """Serve the page until `stop` is set; `ready` is called with its URL once it can be opened. Results can be opened on a `desktop`.
 
     Raises
     ------
@@ -47,7 +53,7 @@ async def run(
         url = server_url(settings.host, port, tls=certificate is not None)
         scheduler = normalised_url(settings.scheduler)
         app = create_app(
-            Visitors(_admitting(scheduler, pin, settings.owner)),
+            Visitors(_admitting(scheduler, pin, settings.owner, desktop)),
             Gate({}, hosts=_host_names(settings), insecure=settings.insecure),
             cookie=cookie_name(port),
         )
@@ -61,7 +67,9 @@ async def run(
         listener.close()
 
 
-def _admitting(scheduler: str, pin: str | None, owner: str | None) -> Callable[[str | None], Visitor]:
+def _admitting(
+    scheduler: str, pin: str | None, owner: str | None, desktop: Desktop | None
+) -> Callable[[str | None], Visitor]:
     """Let in who brings a token; of the scheduler we know the certificate, whatever theirs says."""
 
     def admit(token: str | None) -> Visitor:
@@ -71,7 +79,7 @@ def _admitting(scheduler: str, pin: str | None, owner: str | None) -> Callable[[
         except ClusterError:
             client.close()
             raise
-        return Visitor(client, role_said(token), time.time, owner=owner)
+        return Visitor(client, role_said(token), time.time, owner=owner, desktop=desktop)
 
     return admit
 

@@ -16,6 +16,7 @@ from anyio import to_thread
 from cluster.client import Client
 from cluster.errors import ClusterError, Unauthorised
 from cluster.protocol import Identity, Job, PendingJoin, Worker
+from cluster.web.desktop import Desktop
 from cluster.web.frame_cache import FrameCache
 
 P = ParamSpec("P")
@@ -41,10 +42,17 @@ class Visitor:
     """One browser's way to the cluster. `wall` is the wall clock, in Unix seconds."""
 
     def __init__(
-        self, client: Client, role: str, wall: Callable[[], float], *, owner: str | None = None
+        self,
+        client: Client,
+        role: str,
+        wall: Callable[[], float],
+        *,
+        owner: str | None = None,
+        desktop: Desktop | None = None,
     ) -> None:
         self.client = client
         self.owner = owner
+        self.desktop = desktop
         self.role = role
         self.wall = wall
         self.dark: bool | None = None

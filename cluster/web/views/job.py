@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import background_tasks, ui
 
 from cluster.errors import ClusterError, Conflict
 from cluster.protocol import Job, JobDetail
+from cluster.web.desktop import NAME
+from cluster.web.desktop_routes import desktop_of
 from cluster.web.models.job_lines import JobLine, failures, line_of, nothing_happens, pyme_command
 from cluster.web.models.machines import usable
 from cluster.web.models.picture_choice import PictureChoice, field_of
@@ -29,6 +32,11 @@ _FIGURES: Final = (
     ("Localisations/s", "localisation_rate"),
     ("Time", "left"),
 )
+_OPENING_S: Final = 15.0
+_ASK_TO_OPEN: Final = (
+    "const reply = await fetch('/data/jobs/%s/open', {method: 'POST'}); "
+    "return reply.ok ? '' : (await reply.json()).detail"
+)
 
 
 @ui.page("/job/{job_id}", title="Job · clusterofone", response_timeout=30.0)
@@ -42,7 +50,7 @@ async def job(request: Request, job_id: str) -> None:
             empty("This job cannot be shown.", error.detail)
             ui.link("All jobs", "/jobs")
         return
-    view = JobView(visitor, detail)
+    view = JobView(visitor, detail, at_screen=desktop_of(request) is not None)
     with shell(visitor, "", view.show):
         view.build()
 
@@ -50,8 +58,9 @@ async def job(request: Request, job_id: str) -> None:
 class JobView:
     """The widgets of one job."""
 
-    def __init__(self, visitor: Visitor, detail: JobDetail) -> None:
+    def __init__(self, visitor: Visitor, detail: JobDetail, *, at_screen: bool) -> None:
         self._visitor = visitor
+        self._at_screen = at_screen
         self._detail = detail
         self._failed: Any = None
         values = {key: entry.value for key, entry in detail.metadata.items()}
@@ -132,8 +141,13 @@ class JobView:
             with ui.column().classes("full-width").style("gap: 6px") as self._take:
                 download_links(self._detail.id)
                 self._output = ui.label().classes("small quiet mono output")
-                with ui.row().classes("items-center full-width no-wrap").style("gap: 6px"):
-                    ui.label("In PYMEVisualize, on the cluster's machine:").classes("small")
+                with ui.row().classes("items-center full-width").style("gap: 6px"):
+                    if self._at_screen:
+                        self._opener = ui.button(
+                            f"Open in {NAME}", icon="open_in_new", on_click=self._open_here
+                        ).props("outline dense no-caps")
+                    else:
+                        ui.label(f"In {NAME}, on the cluster's machine:").classes("small")
                     ui.button("Copy the command", icon="content_copy", on_click=self._copy_command).props(
                         "flat dense no-caps size=sm"
                     )
@@ -141,6 +155,20 @@ class JobView:
     def _copy_command(self) -> None:
         ui.clipboard.write(pyme_command(self._output.text))
         ui.notify("Copied: paste it into a terminal on the machine that has the file.")
+
+    async def _open_here(self) -> None:
+        """Have the browser ask for it, as it says that it is this page that asks."""
+        self._opener.set_enabled(False)
+        try:
+            said = await ui.run_javascript(_ASK_TO_OPEN % quote(self._detail.id), timeout=_OPENING_S)
+        except TimeoutError:
+            said = "the page does not answer"
+        finally:
+            self._opener.set_enabled(True)
+        if said:
+            ui.notify(said, type="negative", multi_line=True, timeout=10_000, close_button="Close")
+        else:
+            ui.notify(f"{NAME} starts; its window takes some seconds.")
 
     def show(self, overview: Overview) -> None:
         """Show the job as it is now."""

@@ -127,9 +127,24 @@ def bare_series(shared_shell: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def link(shared_shell: Any, bare_series: Path, eventually: Callable[..., Any]) -> str:
-    """The link that a running cluster printed."""
-    process = shared_shell.start("-n", 1, "--no-browser", "--name", "lab")
+def visualizer(shared_shell: Any) -> Path:
+    """A folder for the path, with a program in PYMEVisualize's place, which notes beside itself what it was asked to open."""
+    folder: Path = shared_shell.home / "programs"
+    folder.mkdir()
+    program = folder / "PYMEVis"
+    note = folder / "opened"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$#" "$1" > "{note}.part" && mv "{note}.part" "{note}"\n', encoding="utf-8")  # fmt: skip
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def link(shared_shell: Any, bare_series: Path, visualizer: Path, eventually: Callable[..., Any]) -> str:
+    """The link that a running cluster printed, started by somebody who has a screen and PYMEVisualize."""
+    with pytest.MonkeyPatch.context() as surroundings:
+        surroundings.setenv("PATH", str(visualizer), prepend=os.pathsep)
+        surroundings.setenv("DISPLAY", ":0")
+        process = shared_shell.start("-n", 1, "--no-browser", "--name", "lab")
     said = eventually(
         lambda: re.search(r"page +(http\S+/login#token=\S+)", shared_shell.said(process)), "the page"
     )

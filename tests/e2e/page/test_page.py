@@ -15,7 +15,9 @@ sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # two dozen seconds for the first walk
 
 
-def test_from_the_first_look_to_the_file(surfer: Any, bare_series: Path, tmp_path: Path) -> None:
+def test_from_the_first_look_to_the_file(
+    surfer: Any, bare_series: Path, visualizer: Path, tmp_path: Path
+) -> None:
     tab = surfer.tab
     surfer.enter()
     tab.get_by_role("link", name="cells").click()
@@ -84,6 +86,10 @@ def test_from_the_first_look_to_the_file(surfer: Any, bare_series: Path, tmp_pat
         bare_series.parent / "analysis" / "filaments.h5r"
     ).read_bytes()
     assert downloading.value.suggested_filename == "filaments.h5r"
+    surfer.button("Open in PYMEVisualize").click()
+    surfer.sees("PYMEVisualize starts; its window takes some seconds.")
+    opened = (visualizer / "opened").read_text(encoding="utf-8").splitlines()
+    assert opened == ["1", str(bare_series.parent / "analysis" / "filaments.h5r")]
 
     surfer.go("/jobs")
     surfer.sees("600 of 600")

@@ -160,18 +160,22 @@ class Canvas:
                 tints.append(self._tint.places_of(columns)[inside])
         place, kind = np.concatenate(places), np.concatenate(classes)
         tint = np.concatenate(tints) if tints else None
-        for name in np.unique(kind):
-            of_class = kind == name
+        colours = scale().T.astype(float)  # as what is counted: else bincount makes it so, of each row
+        names = np.flatnonzero(np.bincount(kind))
+        for name in names:
+            of_class = kind == name if len(names) > 1 else slice(None)
             kernel = _mean_share(_NARROWEST_PX * _WIDTH_STEP**name)
-            self.image += self._blurred(place[of_class], None, kernel, margin)
+            here = place[of_class]
+            self.image += self._blurred(here, None, kernel, margin)
             if tint is not None and self.light is not None:
-                for plane, colour in zip(self.light, scale().T, strict=True):
-                    plane += self._blurred(place[of_class], colour[tint[of_class]], kernel, margin)
+                tints_here = tint[of_class]
+                for plane, colour in zip(self.light, colours, strict=True):
+                    plane += self._blurred(here, colour[tints_here], kernel, margin)
 
     def _blurred(
         self,
         place: npt.NDArray[np.int32],
-        weights: npt.NDArray[np.float32] | None,
+        weights: npt.NDArray[np.float64] | None,
         kernel: npt.NDArray[np.float32],
         margin: int,
     ) -> Image:

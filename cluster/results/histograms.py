@@ -60,6 +60,7 @@ def _histogram(
     low, high = (float(end) for end in np.percentile(known, ends))
     if of_frames:
         low, high = 0.0, high + 1.0
+        bins = min(bins, int(high))  # no bar without a frame
     elif high <= low:
         low, high = low - 0.5 * abs(low) - 0.5, high + 0.5 * abs(high) + 0.5
     mask = filters.without(measure.name).chosen(looked)

@@ -11,6 +11,7 @@ from cluster.results.columns import Columns
 from cluster.results.quantities import Calibration
 from cluster.scheduler.results import Results
 from cluster.scheduler.sheets import Sheet
+from cluster.scheduler.shelf import Shelf
 
 _MOST_BYTES: Final = 1 << 30
 _BLOCK_ROWS: Final = 1 << 20
@@ -33,8 +34,11 @@ class _Held:
 class ColumnCache:
     """The columns of the jobs that were looked at last, within a bound of memory; one larger than that is held while it is looked at, and no longer."""
 
-    def __init__(self, results: Results, *, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(
+        self, results: Results, shelf: Shelf | None = None, *, most_bytes: int = _MOST_BYTES
+    ) -> None:
         self._results = results
+        self._shelf = shelf
         self._most_bytes = most_bytes
         self._books = threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -51,6 +55,8 @@ class ColumnCache:
         return found
 
     def _read_on(self, sheet: Sheet, held: _Held) -> None:
+        if held.rows == 0 and self._shelf is not None:
+            held.blocks, held.rows = self._shelf.take(sheet.job_id)
         calibration = Calibration.from_metadata(sheet.values)
         waiting = sum(map(len, held.parts))
         for rows in self._results.row_blocks(sheet, held.rows):

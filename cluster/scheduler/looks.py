@@ -18,6 +18,7 @@ from cluster.scheduler.columns import ColumnCache
 from cluster.scheduler.drift import DriftDesk, Estimate
 from cluster.scheduler.pictures import Shown, look_of, picture_of, tiff_of
 from cluster.scheduler.results import Results
+from cluster.scheduler.shelf import Shelf
 from cluster.scheduler.state import State
 
 T = TypeVar("T")
@@ -39,9 +40,9 @@ class _Answer:
 class Looks:
     """Answers from columns that are held. Many who look at the same thing within a second are shown the same."""
 
-    def __init__(self, state: State, results: Results) -> None:
+    def __init__(self, state: State, results: Results, shelf: Shelf) -> None:
         self._state = state
-        self._columns = ColumnCache(results)
+        self._columns = ColumnCache(results, shelf)
         self._drift = DriftDesk()
         self._books = threading.Lock()
         self._answers: OrderedDict[tuple[str, ...], _Answer] = OrderedDict()

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from cluster.errors import Invalid
 from cluster.protocol import PictureQuery
 from cluster.results.columns import Columns
@@ -58,16 +61,17 @@ class Shown:
 
     def blocks(self) -> list[Columns]:
         """Return what a picture is drawn from; raises `Invalid` if a filter is of a quantity that the fit does not know."""
-        return [self._shown(block) for block in self.columns]
+        last = max((int(block.frame.max()) for block in self.columns if len(block)), default=-1)
+        # as exact as the positions are: what is subtracted from millions need not be twice as large
+        drift = None if self.drift is None else [t.astype(np.float32) for t in self.drift.tables(last + 1)]
+        return [self._shown(block, drift) for block in self.columns]
 
-    def _shown(self, block: Columns) -> Columns:
+    def _shown(self, block: Columns, drift: Sequence[npt.NDArray[np.float32]] | None) -> Columns:
         chosen = self.filters.chosen(block)
         slim = block.for_picture()
         if chosen is not None:
             slim = slim.select(chosen)
-        if self.drift is not None and len(slim):
-            slim = slim.moved(*(table[slim.frame] for table in self.drift.tables(int(slim.frame.max()) + 1)))
-        return slim
+        return slim if drift is None else slim.moved(*(table.take(slim.frame) for table in drift))
 
 
 def picture_of(sheet: Sheet, shown: Shown, look: Look) -> Picture:

@@ -58,6 +58,7 @@ from cluster.scheduler.progress import TERMINAL
 from cluster.scheduler.pruning import Pruner
 from cluster.scheduler.results import Results
 from cluster.scheduler.room import Room
+from cluster.scheduler.shelf import LEAST_ROWS, Shelf, Shelver
 from cluster.scheduler.signals import Signal
 from cluster.scheduler.state import Clocks, Known, State
 from cluster.scheduler.workers import WorkerDesk
@@ -87,6 +88,7 @@ class Cluster:
     cancel_wait_s: float = 30.0
     follow: Pauses = field(default_factory=Pauses)
     keep_blobs: bool = False
+    shelve_rows: int = LEAST_ROWS  # from so many on, what people look at of a job is kept as a file
 
 
 class Service:
@@ -137,9 +139,11 @@ class Service:
             clocks=clocks,
         )
         self.blobs = blobs
-        self.looks = Looks(self.state, self.results)
+        self._shelf = Shelf(journal.folder / "columns", self.results)
+        self._shelver = Shelver(self.state, self._shelf, least_rows=cluster.shelve_rows)
+        self.looks = Looks(self.state, self.results, self._shelf)
         self._pruner = Pruner(self.state, self.results, blobs, keep=cluster.keep_blobs)
-        self._merger = Merger(self.state, self.results, self._pruner.start)
+        self._merger = Merger(self.state, self.results, self._merged)
         self._on_done = OnDone(self.state, on_done)
         self._follower = Follower(self.state, series, cluster.follow)
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -163,7 +167,12 @@ class Service:
         for job_id in self.state.known:
             self._follower.start(job_id)
         self._ticker = asyncio.create_task(self._tick())
+        self._shelf.sweep()
         await self._pruner.start_all()
+
+    def _merged(self, job_id: str) -> None:
+        self._shelver.start(job_id)
+        self._pruner.start(job_id)
 
     async def close(self) -> None:
         """Stop: wake whoever waits, finish the file that is being written, and write down everything."""
@@ -174,6 +183,7 @@ class Service:
                 await self._ticker
         await self._follower.close()
         await self._merger.finish()
+        await self._shelver.close()
         await self._pruner.close()
         await self._on_done.close()
         self._lab.close()

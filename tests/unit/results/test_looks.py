@@ -142,3 +142,13 @@ def test_few_are_drawn_one_by_one_also_when_many_would_be_drawn_at_once(make_row
     quick = render([rows], FIELD, pixel_nm=20, quick_above=1000)
 
     np.testing.assert_array_equal(quick.image, render([rows], FIELD, pixel_nm=20).image)
+
+
+def test_a_short_series_has_a_bar_for_each_frame(make_rows: MakeRows, metadata: dict[str, Any]) -> None:
+    rows = make_rows(200)
+    rows["tIndex"] = np.arange(200) % 10
+
+    found = histograms([Columns.of(rows, Calibration.from_metadata(metadata))], Filters(), bins=50)
+
+    of_frames = next(one for one in found.histograms if one.name == "frame")
+    assert of_frames.all == [20] * 10

@@ -18,7 +18,8 @@ Rectangle = tuple[int, int, int, int]
 class Draft:
     """What will be asked for. `values` are the settings by name, complete; `edits` the metadata that were typed here.
 
-    `microscope` is a profile by name, "none" for none of them; None: those that say that they are for the series.
+    `microscope` is a profile by name, "none" for none of them; None: those that say that they are for the series. `mistakes` are what was
+    typed into the form and cannot be taken, by setting: nothing is tested or started before they are put right.
     """
 
     series: list[str]
@@ -29,6 +30,7 @@ class Draft:
     fields: list[SettingField] = field(default_factory=list)
     follow: bool = False
     microscope: str | None = None
+    mistakes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, series: list[str], fits: list[FitInfo], fit: str = "LatGaussFitFR") -> Draft:
@@ -62,6 +64,29 @@ class Draft:
         self.fit = info.name
         self.fields = fields_of(info.settings)
         self.values = filled(self.fields, kept)
+        self.mistakes = {}
+
+    def set(self, setting: SettingField, given: Any) -> bool:
+        """Take what was typed or chosen for a setting, or note why it cannot be taken; return whether anything is different now."""
+        try:
+            value = setting.parsed(given)
+        except Invalid as error:
+            self.mistakes[setting.name] = error.detail
+            return True
+        mended = self.mistakes.pop(setting.name, None) is not None
+        differs = value != self.values[setting.name]
+        self.values[setting.name] = value
+        return mended or differs
+
+    def reset(self) -> None:
+        """Take every setting back to its default."""
+        self.values = {one.name: one.default for one in self.fields}
+        self.mistakes = {}
+
+    @property
+    def mistake(self) -> str:
+        """Return the first thing in the form that cannot be taken, empty if all can."""
+        return next(iter(self.mistakes.values()), "")
 
     def choose_preset(self, preset: PresetInfo) -> None:
         """Take over the settings of a preset; the others stay. Raises `NotFound` if it wants a fit that is not here."""
@@ -69,6 +94,7 @@ class Draft:
             self.choose_fit(str(preset.settings["fit"]))
         if MICROSCOPE in preset.settings:
             self.microscope = str(preset.settings[MICROSCOPE])
+        self.mistakes = {}
         said = {**preset.settings, **(preset.settings.get("options") or {})}
         self.values |= {one.name: said[one.name] for one in self.fields if one.name in said}
 

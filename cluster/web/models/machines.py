@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from cluster.addresses import server_url
 from cluster.protocol import Identity, Job, RootSpace, Worker, WorkerLoad
 from cluster.web.models.wording import ago, plural, rate, size
 
@@ -19,6 +20,7 @@ _TONES: Final[dict[str, Tone]] = {
 }
 
 _LITTLE_ROOM: Final = 0.05
+_PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -103,25 +105,35 @@ def headline(workers: list[Worker]) -> str:
 
 
 def join_lines(identity: Identity, scheduler: str) -> tuple[str, list[str]]:
-    """Return how another machine joins: what to know, and the lines to type there, the simplest first."""
-    host = urlsplit(scheduler).hostname or ""
+    """Return how another machine joins: what to know, and the lines to type there, the simplest first.
+
+    How the cluster was started shows in the address of its scheduler: whether others can reach it, and whether it is encrypted.
+    """
+    parts = urlsplit(scheduler)
+    host, encrypted = parts.hostname or "", parts.scheme == "https"
     hosts = _reachable(identity) if host in _LOOPBACK else [host]
     if not hosts:
+        line = "clusterofone --lan --tls" if encrypted else "clusterofone --lan"
+        hint = "" if encrypted else " (and with --tls, where others listen on the network)"
         return (
-            "This cluster listens on this computer alone. Start it with --lan to let other machines in.",
-            ["clusterofone --lan"],
+            f"This cluster listens on this computer alone. Start it as before with --lan added to let other machines in{hint}:",
+            [line],
         )
-    port = urlsplit(scheduler).port
-    lines = [
-        "clusterofone worker",
-        *(f"clusterofone worker --scheduler http://{host}:{port}" for host in hosts),
-    ]
+    addresses = [server_url(host, parts.port or _PORTS[parts.scheme], tls=encrypted) for host in hosts]
+    lines = ["clusterofone worker", *(f"clusterofone worker --scheduler {address}" for address in addresses)]
     if identity.join == "token":
-        return "A new machine needs the worker token: clusterofone token --role worker", [
-            f"{line} --token TOKEN" for line in lines
-        ]
-    after = " It waits below until you approve it." if identity.join == "approve" else ""
-    return f"On another machine of this network:{after}", lines
+        named = ", which names this cluster's certificate" if encrypted else ""
+        return (
+            f"A new machine needs the worker token{named}. Print it on this computer: clusterofone token --role worker",
+            [f"{line} --token TOKEN" for line in lines],
+        )
+    after = " It waits at the top of this view until you approve it." if identity.join == "approve" else ""
+    safe = (
+        "Frames and tokens are encrypted (--tls)."
+        if encrypted
+        else "What crosses the network is not encrypted; start the cluster with --lan --tls where others listen."
+    )
+    return f"On another machine of this network:{after} {safe}", lines
 
 
 def _reachable(identity: Identity) -> list[str]:

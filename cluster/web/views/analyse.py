@@ -12,6 +12,7 @@ from cluster.protocol import JobCheck, PresetInfo, ProfileListing, SeriesFacts
 from cluster.web.models.draft import Draft, Rectangle
 from cluster.web.models.metadata_rows import OFFSET_KEY, offset_doubt
 from cluster.web.models.series_lines import sentence
+from cluster.web.models.wording import plural
 from cluster.web.views.metadata_panel import MetadataPanel
 from cluster.web.views.settings_panel import SettingsPanel
 from cluster.web.views.shell import attempt, complain, empty, shell
@@ -128,11 +129,15 @@ class Workbench:
         self._settings.complain("" if fault is None or about_metadata else fault.detail)
         self._viewer.mark(self._draft.roi)
         self._test.settings_changed()
-        self._go.set_enabled(fault is None)
+        self._go.set_enabled(fault is None and not self._draft.mistakes)
         self._say(check)
 
     def _say(self, check: JobCheck) -> None:
-        if check.fault is not None:
+        if self._draft.mistakes:
+            said, tone = self._draft.mistake, "tone-bad"
+        elif check.missing:
+            said, tone = f"{plural(len(check.missing), 'value')} missing, red in the metadata", "tone-bad"
+        elif check.fault is not None:
             said, tone = check.fault.detail, "tone-bad"
         elif check.start is not None and check.stop is not None:
             said, tone = (

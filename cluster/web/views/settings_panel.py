@@ -90,7 +90,11 @@ class SettingsPanel:
     def refresh(self) -> None:
         """Show the values as they are, in the form that is there."""
         for field, widget in self._widgets:
-            widget.set_value(_shown(field, self._draft.values[field.name]))
+            mistake = self._draft.mistakes.get(field.name)
+            if isinstance(widget, ui.input):
+                widget.error = mistake
+            if mistake is None:  # else what was typed stands, to be mended
+                widget.set_value(_shown(field, self._draft.values[field.name]))
         for group, listed, expansion in self._groups:
             differing = self._differing(listed)
             expansion.set_text(f"{group} ({differing} changed)" if differing else group)
@@ -139,13 +143,7 @@ class SettingsPanel:
             )
 
     async def _set(self, field: SettingField, given: Any) -> None:
-        try:
-            value = field.parsed(given)
-        except Invalid as error:
-            complain(error)
-            return
-        if value != self._draft.values[field.name]:
-            self._draft.values[field.name] = value
+        if self._draft.set(field, given):
             self.refresh()
             await self._changed()
 
@@ -168,7 +166,7 @@ class SettingsPanel:
         await self._changed()
 
     async def _reset(self) -> None:
-        self._draft.values = {field.name: field.default for field in self._draft.fields}
+        self._draft.reset()
         self._preset.set_value(None)
         self.refresh()
         await self._changed()

@@ -100,12 +100,15 @@ class TestPanel:
             advice = "Settings were changed since: press Test again."
         elif not redraws(self._tested_at, self._draft.threshold):
             advice = f"This is what {self._tested_at:g} finds: press Test to see what a lower threshold adds."
-        self._advice.set_text(advice)
-        self._advice.set_visibility(bool(advice))
+        self._advise(advice)
         self._photons.set_content(histogram(found.photons, title="photons", unit=""))
         self._sigma.set_content(histogram(found.sigma_px, title="σ of the PSF", unit="px"))
         self._show_frames(preview, threshold)
         self.draw(self._viewer.frame)
+
+    def _advise(self, said: str) -> None:
+        self._advice.set_text(said)
+        self._advice.set_visibility(bool(said))
 
     def draw(self, number: int) -> None:
         """Lay what was found in a frame over it, if it was tested."""
@@ -120,6 +123,9 @@ class TestPanel:
         self._viewer.draw(overlay(findings(frame, threshold), preview.channels))
 
     async def _test(self, frames: int | list[int]) -> None:
+        if self._draft.mistakes:
+            self._advise(self._draft.mistake)
+            return
         request = self._draft.preview(frames)
         for button in (self._spread, self._current):
             button.set_enabled(False)
@@ -133,8 +139,7 @@ class TestPanel:
                 frames=request.frames,
             )
         except ClusterError as error:
-            self._advice.set_text(error.detail)
-            self._advice.set_visibility(True)
+            self._advise(error.detail)
             return
         finally:
             self._spinner.set_visibility(False)

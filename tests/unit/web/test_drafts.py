@@ -158,3 +158,19 @@ def test_a_rectangle_is_whole_pixels_within_the_frame_however_it_was_drawn() -> 
 
     assert rectangle_px(drawn, height=100, width=200) == (50, 0, 180, 50)
     assert rectangle_px({"x0": 0.5, "y0": 0.5, "x1": 0.52, "y1": 0.9}, 100, 200) is None
+
+
+def test_what_cannot_be_taken_is_kept_from_starting_anything_until_it_is_put_right() -> None:
+    begun = draft()
+    threshold = next(one for one in begun.fields if one.name == "threshold")
+
+    assert begun.set(threshold, "-1")
+    assert begun.mistake == "Threshold must lie from 0.01 to 1000"
+    assert begun.threshold == 1.0
+    assert begun.set(threshold, "1")  # the value is what it was, the mistake is gone
+    assert begun.mistakes == {}
+    assert not begun.set(threshold, "1")
+
+    begun.set(threshold, "abc")
+    begun.reset()
+    assert begun.mistakes == {}

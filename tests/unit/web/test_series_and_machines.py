@@ -142,6 +142,21 @@ def test_an_open_cluster_gives_the_lines_to_type(join: str, said: str, tail: str
     )
 
 
+def test_the_lines_say_whether_the_cluster_is_encrypted() -> None:
+    alone, line = join_lines(identity("127.0.0.1"), "https://127.0.0.1:15400")
+    words, lines = join_lines(identity("127.0.0.1", "192.168.1.5"), "https://127.0.0.1:15400")
+    plain, _ = join_lines(identity("127.0.0.1", "192.168.1.5"), "http://127.0.0.1:15400")
+    told, by_name = join_lines(identity("10.0.0.1", join="token"), "https://[fd00::5]:15400")
+
+    assert line == ["clusterofone --lan --tls"]
+    assert "--tls" not in alone
+    assert lines[1] == "clusterofone worker --scheduler https://192.168.1.5:15400"
+    assert "are encrypted" in words
+    assert "not encrypted" in plain
+    assert "names this cluster's certificate" in told
+    assert by_name[1] == "clusterofone worker --scheduler https://[fd00::5]:15400 --token TOKEN"
+
+
 def test_a_workers_load_is_said_with_its_machines() -> None:
     load = {"cores": 0.98, "memory_bytes": 312_000_000, "machine_cpu": 0.5, "machine_memory": 0.25}
     (busy,) = worker_lines([worker(load=load)], [], 1000.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.protocol import DataServerInfo, FailedFrames, WorkerRegistration
 from cluster.scheduler.blobs import Blob
-from cluster.scheduler.core import Counts, Growth, Job, WorkerOrder
+from cluster.scheduler.core import Counts, Growth, WorkerOrder
 from cluster.scheduler.core.phases import (
     Broken,
     Cancelled,
@@ -62,17 +62,17 @@ class ResultRow:
 # --- to the journal ---------------------------------------------------------------------------------------------
 
 
-def job_statement(row: JobRow, job: Job) -> Statement:
-    """Save a job."""
+def job_statement(row: JobRow) -> Statement:
+    """Save a job; a new one behind all others. The core's own count is not for the disk: Tests take numbers that are not kept, and a restart begins anew."""
     sql = (
-        "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "
+        "INSERT INTO jobs VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM jobs), ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (job_id) DO UPDATE SET "
         "phase = excluded.phase, started = excluded.started, finished = excluded.finished, "
         "output = excluded.output, growth = excluded.growth"
     )
     progress = row.progress
     values = (
         row.sheet.job_id,
-        job.sequence,
         row.sheet.model_dump_json(),
         _phase_text(row.phase),
         row.idempotency_key,

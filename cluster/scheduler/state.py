@@ -179,7 +179,7 @@ class State:
         row = JobRow(
             known.sheet, record.phase, known.progress, known.idempotency_key, known.digest, record.growth
         )
-        return [entries.job_statement(row, self.core.job(job_id))]
+        return [entries.job_statement(row)]
 
     def _stamp(self, noted: Progress, record: JobSaved) -> None:
         match record.phase:

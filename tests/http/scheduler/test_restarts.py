@@ -35,6 +35,30 @@ async def test_jobs_workers_and_commits_are_there_after_a_restart(make_service: 
     assert len(h5r.read(Path(job["output"])).rows) == 200
 
 
+async def test_jobs_and_tests_take_turns_across_restarts(make_service: Any, connect: Any) -> None:
+    """A Test leaves nothing on the disk, but the numbers of jobs must not meet because of it."""
+    jobs: list[str] = []
+    for _ in range(3):
+        async with connect(make_service()) as hands:
+            worker = await hands.register()
+            for _ in range(2):
+                test = asyncio.create_task(
+                    hands.http.post("/api/v1/preview", json={"series": "day 1/cells.tif", "frames": 2})
+                )
+                while not test.done():
+                    for lease in await hands.lease(worker, 2):
+                        await hands.commit(worker, lease)
+                    await asyncio.sleep(0)
+                assert test.result().status_code == 200
+                jobs.append(await hands.submitted())
+                await hands.work_off(worker)
+                await hands.ended(jobs[-1])
+
+    async with connect(make_service()) as hands:
+        listed = (await hands.http.get("/api/v1/jobs")).json()["jobs"]
+    assert [job["id"] for job in listed] == jobs[::-1]
+
+
 async def test_a_lease_gets_one_fresh_term_after_a_restart(
     make_service: Any, connect: Any, clock: Any
 ) -> None:

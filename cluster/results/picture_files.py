@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -235,15 +236,15 @@ def _draw_legend(image: Image.Image, tint: Tint) -> None:
     """The scale of colours, and what its ends mean."""
     width, height = image.size
     unit = max(1, round(min(width, height) / 150))
-    length, left, bottom = width // 5, 4 * unit, height - 4 * unit
-    bar = np.rint(255 * scale()).astype(np.uint8)[np.newaxis].repeat(unit, axis=0)
-    image.paste(Image.fromarray(bar).resize((length, unit)), (left, bottom - unit))
+    left, bottom = 4 * unit, height - 4 * unit
     draw = ImageDraw.Draw(image)
     font: Any = ImageFont.load_default(max(10, 4 * unit))
     low, high = tint.labels
+    length = max(width // 4, math.ceil(draw.textlength(f"{low}     {high}", font=font)))
+    bar = np.rint(255 * scale()).astype(np.uint8)[np.newaxis].repeat(unit, axis=0)
+    image.paste(Image.fromarray(bar).resize((length, unit)), (left, bottom - unit))
     draw.text((left, bottom - 2 * unit), low, fill="white", font=font, anchor="ls")
-    beside = left + max(length - draw.textlength(high, font=font), draw.textlength(low + "  ", font=font))
-    draw.text((beside, bottom - 2 * unit), high, fill="white", font=font, anchor="ls")
+    draw.text((left + length, bottom - 2 * unit), high, fill="white", font=font, anchor="rs")
 
 
 def _add_tail(draw: ImageDraw.ImageDraw, at: tuple[float, float], font: Any) -> None:

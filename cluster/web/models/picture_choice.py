@@ -10,6 +10,8 @@ from cluster.protocol import DriftMethod
 
 Style = Literal["gaussian", "histogram"]
 MOST_PX: Final = 2000  # a side of the picture that is asked for
+USUAL_PX: Final = 1000
+LEAST_PX: Final = 400
 LEAST_PIXEL_NM: Final = 0.5
 
 
@@ -26,6 +28,7 @@ class PictureChoice:
     brightest: float = 0.99
     filters: str | None = None
     drift: DriftMethod | None = None
+    side_px: int = USUAL_PX
 
     @property
     def shown_nm(self) -> tuple[float, float, float, float]:
@@ -34,10 +37,21 @@ class PictureChoice:
 
     @property
     def fine_nm(self) -> float:
-        """Return the size of a pixel: the one chosen, unless the picture were too large; without a choice, about 1000 pixels a side."""
+        """Return the size of a pixel: the one chosen, unless the picture were too large; without a choice, as many pixels a side as are asked for."""
         x0, y0, x1, y1 = self.shown_nm
         side = max(x1 - x0, y1 - y0)
-        return max(self.pixel_nm or side / 1000, side / MOST_PX, LEAST_PIXEL_NM)
+        return max(self.pixel_nm or side / self.side_px, side / MOST_PX, LEAST_PIXEL_NM)
+
+    def in_window(self, width_px: float, height_px: float) -> PictureChoice:
+        """Return the look whose pixels are those of the screen, in a window of so many of them."""
+        x0, y0, x1, y1 = self.shown_nm
+        shape = (x1 - x0) / (y1 - y0)
+        width = min(width_px, height_px * shape)
+        return replace(self, side_px=round(min(max(width, width / shape, LEAST_PX), MOST_PX)))
+
+    def to_keep(self) -> PictureChoice:
+        """Return the look as a file, which is not coarser for being shown in a small window."""
+        return replace(self, side_px=max(self.side_px, USUAL_PX))
 
     def query(self) -> str:
         """Return the query of `render.png`."""

@@ -8,6 +8,9 @@ from typing import Final
 from cluster.protocol import SeriesEntry, SeriesFacts, SeriesListing
 from cluster.web.models.wording import ago, plural, size
 
+_BESIDE_A_SERIES: Final = (
+    ".json", ".md", ".yaml", ".yml", ".inf", ".xml", ".toml", ".ini", "metadata.txt"
+)  # fmt: skip
 _CALIBRATIONS: Final = frozenset({"shifts", "sigma_curves"})
 
 
@@ -64,6 +67,12 @@ def sentence(facts: SeriesFacts) -> str:
     if lost:
         parts.append(f"{plural(lost, 'frame')} cannot be read")
     return " · ".join(parts)
+
+
+def is_of_no_use(name: str, listing: SeriesListing) -> bool:
+    """Return whether a file that came is neither listed nor called as the files that say something of a series are."""
+    listed = {entry.path.rpartition("/")[2] for entry in listing.entries}
+    return name not in listed and not name.lower().endswith(_BESIDE_A_SERIES)
 
 
 def _line(entry: SeriesEntry, now: float) -> SeriesLine:

@@ -88,11 +88,11 @@ def curves(
     lines: Mapping[str, Sequence[float]],
     *,
     unit: str,
-    width: int = 480,
+    width: int = 640,
     height: int = 150,
 ) -> str:
     """Return curves over frames as an SVG, with the range of each axis; the colours and dashes of the lines differ."""
-    left, top, bottom, right = 8.0, 10.0, height - 20.0, width - 8.0
+    left, top, bottom, right = 8.0, 20.0, height - 20.0, width - 8.0
     every = [value for line in lines.values() for value in line]
     low, high = min([0.0, *every]), max([0.0, *every])
     high = high if high > low else low + 1.0
@@ -116,8 +116,7 @@ def curves(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(said, quote=True)}" style="width:100%">'
         f'<line x1="{left}" x2="{right}" y1="{zero}" y2="{zero}" stroke="currentColor" opacity=".3"/>{drawn}'
         f'<g fill="currentColor" font-size="12"><text x="{left}" y="12">{figure(high)} {html.escape(unit)}</text>'
-        f'<text x="{left}" y="{bottom - 4}">{"" if low == 0 else f"{figure(low)} {html.escape(unit)}"}</text>'
-        f'<text x="{left}" y="{height - 4}">frame {figure(first)}</text><text x="{right}" y="{height - 4}" text-anchor="end">{figure(last)}</text>'
+        f'<text x="{left}" y="{height - 4}">{"" if low == 0 else f"{figure(low)} {html.escape(unit)} · "}frame {figure(first)}</text><text x="{right}" y="{height - 4}" text-anchor="end">{figure(last)}</text>'
         f'<text x="{right}" y="12" text-anchor="end">{names}</text></g></svg>'
     )
 

@@ -40,7 +40,7 @@
         const good = request.status === 201;
         if (good) bar.value = 1;
         done(good ? "done" : problemOf(request), !good);
-        if (good) emitEvent("uploaded", {});
+        if (good) emitEvent("uploaded", { name: file.name });
         resolve();
       };
       request.onerror = () => { done(problemOf(request), true); resolve(); };

@@ -43,6 +43,23 @@ new MutationObserver(() => {
     zoom(port, Math.exp(-Math.sign(event.deltaY) * 0.35), fraction(port, event));
   }, { passive: false });
 
+  /* The server is told how many pixels of the screen its picture has. */
+  const sized = new WeakSet();
+  let telling = 0;
+  const sizes = new ResizeObserver((entries) => {
+    const { width, height } = entries[entries.length - 1].contentRect;
+    clearTimeout(telling);
+    if (width && height) telling = setTimeout(() => emitEvent("picture_window", { width: width * devicePixelRatio, height: height * devicePixelRatio }), 150);
+  });
+  const watch = () => {
+    for (const port of document.querySelectorAll(".viewport[data-zoom=server]")) {
+      if (sized.has(port)) continue;
+      sized.add(port);
+      sizes.observe(port);
+    }
+  };
+  new MutationObserver(watch).observe(document.documentElement, { childList: true, subtree: true });
+
   let drag = null;
   document.addEventListener("pointerdown", (event) => {
     const port = portOf(event);

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import Request
 from nicegui import background_tasks, ui
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, Unavailable
 from cluster.protocol import Identity, PendingJoin
 from cluster.web.models.machines import WorkerLine, headline, join_lines, space_said, worker_lines
 from cluster.web.models.wording import ago, plural
@@ -122,6 +122,11 @@ class ClusterView:
         for server in self._identity.dataservers if self._identity is not None else ():
             try:
                 roots = await self._visitor.ask(client.roots, server.id)
+            except Unavailable:
+                self._show_room(
+                    server.id, [("does not answer; its series wait until it is started again", "bad")]
+                )
+                continue
             except ClusterError as error:
                 self._show_room(server.id, [(error.detail, "bad")])
                 continue

@@ -34,9 +34,9 @@ class MetadataPanel:
             )
             self._profile.props("dense").classes("full-width")
         else:
-            ui.label(
-                "What is true of this microscope every day can stand in a profile: clusterofone profiles SERIES --new NAME"
-            ).classes("quiet small")
+            with ui.row().classes("quiet small").style("gap: 0 6px"):
+                ui.label("What is true of this microscope every day can stand in a profile:")
+                ui.label("clusterofone profiles SERIES --new NAME").classes("mono text-no-wrap")
         self._said = ui.label().classes("tone-bad text-weight-medium")
         self._body = ui.column().classes("scroll").style("gap: 0")
         with ui.row().classes("items-center full-width").style("gap: 8px"):

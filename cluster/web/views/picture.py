@@ -58,13 +58,14 @@ class PictureView:
             lambda e: self._look(self._choice.zoomed(e.args["x"], e.args["y"], e.args["factor"])),
         )
         ui.on("picture_move", lambda e: self._look(self._choice.moved(e.args["dx"], e.args["dy"])))
+        ui.on("picture_window", lambda e: self._window(float(e.args["width"]), float(e.args["height"])))
         ui.on("picture_whole", lambda: self._look(self._choice.whole()))
         self._fit()
 
     def build_links(self) -> None:
         """Make the links to the picture as it is seen."""
         with ui.element("div").classes("downloads") as self._links:
-            self._png = ui.link("PNG as seen", self._address).props("download")
+            self._png = ui.link("PNG as seen", self._kept).props("download")
             self._tif = ui.link("TIFF of it, to measure in", self._counted).props("download")
 
     def filter(self, filters: str | None) -> None:
@@ -104,11 +105,14 @@ class PictureView:
 
     @property
     def _counted(self) -> str:
-        return f"/data/jobs/{self._job_id}/render.tif?{self._choice.counted()}"
+        return f"/data/jobs/{self._job_id}/render.tif?{self._choice.to_keep().counted()}"
 
     @property
-    def _address(self) -> str:
-        return f"/data/jobs/{self._job_id}/render.png?{self._choice.query()}"
+    def _kept(self) -> str:
+        return self._address(self._choice.to_keep())
+
+    def _address(self, choice: PictureChoice) -> str:
+        return f"/data/jobs/{self._job_id}/render.png?{choice.query()}"
 
     @property
     def drawn(self) -> bool:
@@ -131,6 +135,12 @@ class PictureView:
         self._draw()
         return True
 
+    def _window(self, width_px: float, height_px: float) -> None:
+        """Draw as many pixels as the screen shows; a little more or less is not worth drawing anew."""
+        choice = self._choice.in_window(width_px, height_px)
+        if abs(choice.side_px - self._choice.side_px) > 0.05 * self._choice.side_px:
+            self._look(choice)
+
     def _choose(self, **changes: Any) -> None:
         self._look(replace(self._choice, **changes))
 
@@ -142,8 +152,8 @@ class PictureView:
 
     def _draw(self) -> None:
         self._number += 1
-        self._image.set_source(f"{self._address}&n={self._number}")
-        self._png.props(f"href={self._address}")
+        self._image.set_source(f"{self._address(self._choice)}&n={self._number}")
+        self._png.props(f"href={self._kept}")
         self._tif.props(f"href={self._counted}")
 
     def _fit(self) -> None:

@@ -7,11 +7,11 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
-from nicegui import ui
+from nicegui import events, ui
 
 from cluster.errors import ClusterError
 from cluster.protocol import SeriesListing
-from cluster.web.models.series_lines import SeriesLine, lines_of, sentence, trail
+from cluster.web.models.series_lines import SeriesLine, is_of_no_use, lines_of, sentence, trail
 from cluster.web.views.shell import attempt, empty, shell
 from cluster.web.visitors import Visitor, visitor_of
 
@@ -78,18 +78,28 @@ class Browser:
             ui.element("div").classes("drop-list full-width").props('aria-live="polite"')
         ui.on("uploaded", self._reload)
 
-    async def _reload(self) -> None:
+    async def _reload(self, event: events.GenericEventArguments) -> None:
         listing = await attempt(self._visitor, self._visitor.client.series, self._listing.under)
-        if listing is not None:
-            self._listing = listing
-            self._show()
+        if listing is None:
+            return
+        self._listing = listing
+        self._show()
+        name = str(event.args["name"])
+        if is_of_no_use(name, listing):
+            ui.notify(
+                f"{name} was copied, but holds no frames that open here, so it is not in the list.",
+                type="warning",
+                timeout=10_000,
+                close_button="Close",
+            )
 
     def _show(self) -> None:
         lines = lines_of(self._listing, self._visitor.wall(), self._wanted.value or "")
         self._body.clear()
         with self._body:
             if self._trouble:
-                empty("The data server cannot be asked.", self._trouble)
+                empty("This folder cannot be shown.", self._trouble)
+                ui.link("All series", "/").classes("q-mt-sm")
             elif not self._listing.entries:
                 empty(
                     "There is no series here.",

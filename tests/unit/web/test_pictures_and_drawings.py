@@ -76,3 +76,17 @@ def test_a_histogram_says_its_median_and_escapes_its_words() -> None:
 def test_a_rectangle_may_be_drawn_from_any_corner() -> None:
     assert rectangle(10, 20, 5, 4, "red") == rectangle(5, 4, 10, 20, "red")
     assert 'x="5.00" y="4.00" width="5.00" height="16.00"' in rectangle(5, 4, 10, 20, "red")
+
+
+def test_a_picture_has_the_pixels_of_its_window_and_a_file_is_no_coarser_for_it() -> None:
+    choice = PictureChoice(field_of(200, 400, 100.0, 100.0))
+
+    shown = choice.in_window(700.0, 430.0)  # wide: its width is what counts
+    high = PictureChoice(field_of(400, 100, 100.0, 100.0)).in_window(700.0, 430.0)
+
+    assert shown.fine_nm == pytest.approx(40_000 / 700, rel=0.01)
+    assert high.side_px == 430
+    assert shown.to_keep().fine_nm == 40.0
+    assert choice.in_window(50.0, 50.0).side_px == 400
+    assert choice.in_window(9000.0, 9000.0).fine_nm == 20.0
+    assert replace(shown, pixel_nm=50.0).in_window(500.0, 500.0).fine_nm == 50.0  # what was chosen stands

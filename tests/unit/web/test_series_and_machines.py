@@ -16,7 +16,7 @@ from cluster.protocol import (
     Worker,
 )
 from cluster.web.models.machines import headline, join_lines, space_said, usable, worker_lines
-from cluster.web.models.series_lines import files_for, lines_of, sentence, trail
+from cluster.web.models.series_lines import files_for, is_of_no_use, lines_of, sentence, trail
 
 
 def listing() -> SeriesListing:
@@ -184,3 +184,19 @@ def test_little_room_on_a_disk_is_a_warning() -> None:
         "not there now",
         "bad",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "no_use"),
+    [
+        ("cell.tif", False),
+        ("cell.json", False),
+        ("run_metadata.txt", False),
+        ("notes.txt", True),
+        ("plan.PDF", True),
+    ],
+)
+def test_a_file_that_came_and_is_no_series_is_told_from_a_sidecar(name: str, no_use: bool) -> None:
+    listing = SeriesListing(under="a", entries=[SeriesEntry(path="a/cell.tif", kind="series")])
+
+    assert is_of_no_use(name, listing) is no_use

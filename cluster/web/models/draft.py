@@ -29,6 +29,7 @@ class Draft:
     edits: dict[str, Any] = field(default_factory=dict)
     fields: list[SettingField] = field(default_factory=list)
     follow: bool = False
+    priority: int = 0
     microscope: str | None = None
     mistakes: dict[str, str] = field(default_factory=dict)
 
@@ -128,7 +129,12 @@ class Draft:
     def request(self, series: str, owner: str | None = None) -> JobRequest:
         """Return the job of one of the series."""
         return JobRequest(
-            series=series, analysis=self.analysis, metadata=dict(self.edits), owner=owner, follow=self.follow
+            series=series,
+            analysis=self.analysis,
+            metadata=dict(self.edits),
+            owner=owner,
+            follow=self.follow,
+            priority=self.priority,
         )
 
     def preview(self, frames: int | list[int]) -> PreviewRequest:

@@ -53,7 +53,7 @@ def line_of(job: Job, now: float) -> JobLine:
     return JobLine(
         id=job.id,
         name=job.name,
-        series=job.series,
+        series=job.series + (f" · priority {job.priority:+d}" if job.priority else ""),
         state=_state(job, done),
         tone=_TONES[job.state],
         fraction=done / job.frames.total if job.frames.total else float(not is_open),

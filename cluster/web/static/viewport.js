@@ -60,10 +60,48 @@ new MutationObserver(() => {
   };
   new MutationObserver(watch).observe(document.documentElement, { childList: true, subtree: true });
 
+  /* Two fingers zoom about the point between them; the server draws once they are lifted. */
+  const fingers = new Map();
+  let pinch = null;
+  const spread = () => {
+    const [one, other] = fingers.values();
+    return { clientX: (one.clientX + other.clientX) / 2, clientY: (one.clientY + other.clientY) / 2, width: Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) };
+  };
+  document.addEventListener("pointerdown", (event) => {
+    const port = portOf(event);
+    if (event.pointerType !== "touch" || !port || !stageOf(port)) return;
+    fingers.set(event.pointerId, event);
+    if (fingers.size !== 2) return;
+    drag?.rubber?.remove();
+    drag = null;
+    const { width, ...middle } = spread();
+    pinch = { port, width, at: fraction(port, middle), factor: 1 };
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, event);
+    if (!pinch || fingers.size !== 2) return;
+    const factor = spread().width / pinch.width;
+    if (pinch.port.dataset.zoom === "server") stageOf(pinch.port).style.transform = `translate(${(1 - factor) * pinch.at.x * 100}%, ${(1 - factor) * pinch.at.y * 100}%) scale(${factor})`;
+    else zoom(pinch.port, factor / pinch.factor, pinch.at);
+    pinch.factor = factor;
+  });
+  const lift = (event) => {
+    fingers.delete(event.pointerId);
+    if (!pinch || fingers.size >= 2) return;
+    const { port, at, factor } = pinch;
+    pinch = null;
+    if (port.dataset.zoom !== "server") return;
+    stageOf(port).style.transform = "";
+    if (Math.abs(factor - 1) > 0.02) zoom(port, factor, at);
+  };
+  document.addEventListener("pointerup", lift);
+  document.addEventListener("pointercancel", lift);
+
   let drag = null;
   document.addEventListener("pointerdown", (event) => {
     const port = portOf(event);
-    if (!port || !stageOf(port) || event.button !== 0) return;
+    if (!port || !stageOf(port) || event.button !== 0 || fingers.size > 1) return;
     const from = fraction(port, event);
     drag = { port, from, startX: event.clientX, startY: event.clientY, ...lookOf(port), drawing: port.classList.contains("drawing"), rubber: null };
     event.preventDefault();

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
 from nicegui import events, ui
@@ -19,6 +19,8 @@ from cluster.web.views.shell import attempt, complain, empty, shell
 from cluster.web.views.test_panel import TestPanel
 from cluster.web.views.viewer import Viewer
 from cluster.web.visitors import Visitor, visitor_of
+
+_TURNS: Final = {10: "before others", 0: "in turn", -10: "after others"}  # priorities of jobs
 
 
 @ui.page("/analyse", title="Analyse · clusterofone", response_timeout=30.0)
@@ -86,6 +88,13 @@ class Workbench:
                 follow = ui.checkbox("also frames to come", value=True, on_change=self._turn_follow)
                 follow.tooltip("The series is still growing: the job goes on until it is whole")
                 self._draft.follow = True
+            turn = ui.select(
+                _TURNS,
+                value=0,
+                label="In the queue",
+                on_change=lambda e: setattr(self._draft, "priority", e.value),
+            )
+            turn.props("dense options-dense").style("width: 120px")
             self._go = ui.button(
                 "Go" if not others else f"Go ({others + 1} jobs)", icon="rocket_launch", on_click=self._submit
             ).props("size=lg")

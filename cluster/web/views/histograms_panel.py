@@ -106,7 +106,7 @@ class _Part:
         self._ranged = ranged
         with ui.element("div").classes("histogram"):
             with ui.row().classes("full-width items-center no-wrap").style("gap: 4px"):
-                self._title = ui.label().classes("small ellipsis")
+                self._title = ui.label().classes("small")
                 ui.space()
                 button = ui.button(icon="tune").props(
                     f'flat dense round size=xs aria-label="Range of {histogram.title}"'

@@ -50,9 +50,9 @@ class PictureView:
             self._slider("Brightness", 0.5, lambda value: {"brightest": round(1 - 10 ** (-4 + 4 * value), 5)})
             self._slider("Lift what is dim", 0.5, lambda value: {"gamma": round(1.0 - value, 3) or 0.05})
             ui.space()
-            self._where = ui.label("wheel: zoom · drag: move · double click: everything").classes(
-                "small quiet"
-            )
+            self._where = ui.label(
+                "wheel or two fingers: zoom · drag: move · double click: everything"
+            ).classes("small quiet")
         ui.on(
             "picture_zoom",
             lambda e: self._look(self._choice.zoomed(e.args["x"], e.args["y"], e.args["factor"])),

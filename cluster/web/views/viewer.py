@@ -88,6 +88,10 @@ class Viewer:
                 self._high = (
                     ui.number(label="white", on_change=self._hand).props("dense").style("width: 80px")
                 )
+                self._ends = ui.range(min=0, max=1, value={"min": 0, "max": 1}).props(
+                    'dense left-thumb-color=grey-8 aria-label="black and white"'
+                )
+                self._ends.style("width: 120px").on("update:model-value", self._drag_ends, throttle=0.1)
             self._by_hand.set_visibility(False)
             self._colours = (
                 ui.select(list(COLOUR_MAPS), value="grey", label="Colours", on_change=self._show)
@@ -157,6 +161,11 @@ class Viewer:
         else:
             self._limits = limits_of(frame, percent or AUTO_PERCENT)
         low, high = self._limits or limits_of(frame)
+        least, most = limits_of(frame, (0.0, 100.0))
+        self._ends.props["min"], self._ends.props["max"] = min(low, least), max(high, most)
+        self._ends.props["step"] = max((most - least) / 200, 1e-6)
+        self._ends.update()
+        self._ends.set_value({"min": low, "max": high})
         self._low.set_value(round(low, 1))
         self._high.set_value(round(high, 1))
         self._show()
@@ -165,6 +174,10 @@ class Viewer:
         if self._contrast.value == "by hand" and self._low.value is not None and self._high.value is not None:
             self._limits = (float(self._low.value), float(self._high.value))
             self._show()
+
+    def _drag_ends(self, event: events.GenericEventArguments) -> None:
+        self._low.set_value(round(float(event.args["min"]), 1))
+        self._high.set_value(round(float(event.args["max"]), 1))
 
     def _turn_play(self) -> None:
         self._timer.active = not self._timer.active

@@ -261,6 +261,35 @@ def test_every_view_can_be_used_by_everyone(surfer: Any, drifting_job: str, scre
     assert surfer.hosts == {urlsplit(surfer.base).netloc}
 
 
+def test_two_fingers_zoom_into_frames_and_pictures(surfer: Any, drifting_job: str) -> None:
+    surfer.tab.set_viewport_size({"width": 1024, "height": 768})
+    surfer.enter()
+    surfer.go("/analyse?series=cells/drifting.tif")
+    surfer.sees("1,500 frames, from 0")
+    _spread_two_fingers(surfer)
+    surfer.tab.wait_for_function(
+        "() => document.querySelector('.stage').style.transform.includes('scale(2)')"
+    )
+
+    surfer.go(f"/job/{drifting_job}")
+    surfer.tab.wait_for_function("() => document.querySelector('.stage img').naturalWidth > 200")
+    _spread_two_fingers(surfer)
+    surfer.tab.wait_for_function("() => document.querySelector('.stage img').src.includes('region=')")
+
+    assert surfer.complaints == []
+
+
+def _spread_two_fingers(surfer: Any) -> None:
+    """Put two fingers on the window's middle, and move them to twice their distance."""
+    box = surfer.tab.locator(".viewport").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    devices = surfer.tab.context.new_cdp_session(surfer.tab)
+    devices.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    for kind, apart in (("touchStart", 50), ("touchMove", 75), ("touchMove", 100), ("touchEnd", None)):
+        fingers = [] if apart is None else [{"x": x + side * apart, "y": y, "id": side} for side in (1, -1)]
+        devices.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+
 def test_a_job_is_started_with_the_keyboard_alone(surfer: Any, drifting: Path) -> None:
     """From the list of series to the running job: Tab, Enter, Space and arrows."""
     tab = surfer.tab

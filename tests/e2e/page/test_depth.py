@@ -29,7 +29,7 @@ METADATA = {
 CURVES = SigmaCurves.from_defocus(np.linspace(-600, 600, 25), (130, 250, 400, 0, 0), (130, -250, 400, 0, 0))
 FRAMES, SIDE = 500, 96
 DRIFT_PX = 0.004  # a frame, along x
-MARKERS = np.array([[14.0, 84.0, 0.0], [82.0, 10.0, 0.0], [88.0, 88.0, 0.0]])  # x, y [px], z [nm]
+MARKERS = np.array([[14.0, 84.0, 0.0], [82.0, 10.0, 0.0], [87.0, 48.0, 0.0]])  # x, y [px], z [nm]
 
 
 def light(places: Array, photons: Array) -> Array:

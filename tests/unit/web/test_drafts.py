@@ -37,7 +37,9 @@ def test_a_draft_asks_for_its_fit_and_what_differs() -> None:
 
     assert request.analysis == {"fit": "LatGaussFitFR", "threshold": 2.0}
     assert request.metadata == {"Camera.ADOffset": 100.0}
-    assert (request.series, request.owner) == ("b.tif", "ada")
+    assert (request.series, request.owner, request.priority) == ("b.tif", "ada", 0)
+    begun.priority = 10
+    assert begun.request("b.tif").priority == 10
     assert begun.preview([3]).frames == [3]
     assert begun.preview(12).series == "a.tif"
 

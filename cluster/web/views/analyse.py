@@ -97,7 +97,7 @@ class Workbench:
             turn.props("dense options-dense").style("width: 120px")
             self._go = ui.button(
                 "Go" if not others else f"Go ({others + 1} jobs)", icon="rocket_launch", on_click=self._submit
-            ).props("size=lg")
+            ).props("size=lg no-wrap")
             self._go.set_enabled(False)
         with ui.element("div").classes("workbench"):
             with ui.column().classes("full-width").style("gap: 8px"):

@@ -92,5 +92,7 @@ def _program(path: str) -> tuple[str, ...] | None:
 def _apart() -> dict[str, Any]:
     """Return what lets a program live on when the page stops."""
     if sys.platform == "win32":
-        return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
+        options = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    else:
+        options = {"start_new_session": True}
+    return options

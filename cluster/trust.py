@@ -97,5 +97,11 @@ def role_of(presented: str, known: Mapping[Role, str]) -> Role:
     return found
 
 
+def claimed_role(presented: str) -> Role | None:
+    """Return the role that a token names; true only of one that a cluster has accepted, or None if it names none."""
+    parts = presented.split(".")
+    return next((role for role in ROLES if parts[1:2] == [role]), None)
+
+
 def _digest(presented: str) -> str:
     return hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()

@@ -93,9 +93,14 @@ def folder_of_kept_code(given: str) -> Path:
     return Path(user_cache_dir("clusterofone", appauthor=False)) / "numba"
 
 
+def folder_of_kernels(given: str) -> Path:
+    """Return where the machine code of this state of the package's source is kept."""
+    return folder_of_kept_code(given) / f"kernels-{_DIGEST}"
+
+
 def _kept(function: _Function, options: dict[str, Any]) -> _Function:
     kept = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder_of_kept_code(kept) / f"kernels-{_DIGEST}")
+    numba.config.CACHE_DIR = str(folder_of_kernels(kept))
     try:
         compiled: _Function = numba.njit(cache=True, no_cfunc_wrapper=True, **options)(function)
     finally:

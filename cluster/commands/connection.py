@@ -65,6 +65,13 @@ def connect(scheduler: str | None, token: str | None) -> Connection:
     return Connection(Client(located.url, located.token or _prompted_token()), runtime)
 
 
+def given_token(token: str | None, token_file: Path | None) -> str | None:
+    """Return the token that was given, or the one in a file."""
+    if token_file is not None:
+        return token_file.read_text(encoding="utf-8").strip()
+    return token
+
+
 def relative_to_roots(path: Path, roots: tuple[Path, ...]) -> str | None:
     """Return the name of a file, or of a series in one (cell.h5!images), under the first root that holds it; '/' between parts."""
     if not path.exists() and not is_part_of_a_file(path):

@@ -15,6 +15,7 @@ import psutil
 import typer
 
 from cluster.commands import console, starting_by_itself, surroundings
+from cluster.commands.connection import given_token
 from cluster.commands.idle_turns import work_when_idle
 from cluster.commands.role_process import Ready, run_role
 from cluster.commands.until import moment
@@ -98,7 +99,7 @@ def worker(
     Examples: [bold]clusterofone worker[/] · [bold]clusterofone worker --scheduler http://192.168.1.5:15400 -n 4[/] ·
     [bold]clusterofone worker --when-idle --install[/] · [bold]clusterofone worker --dask tcp://login1:8786[/]
     """
-    given = _given_token(token, token_file)
+    given = given_token(token, token_file)
     if uninstall:
         starting_by_itself.uninstall()
         return
@@ -271,12 +272,6 @@ def _ask_which(names: list[str]) -> int:
         console.say(f"  {number}  {name}")
     answer = typer.prompt("Which cluster", type=int, default=1, err=True)
     return int(answer) - 1
-
-
-def _given_token(token: str | None, token_file: Path | None) -> str | None:
-    if token_file is not None:
-        return token_file.read_text(encoding="utf-8").strip()
-    return token
 
 
 def _lower_priority() -> None:

@@ -205,3 +205,27 @@ def test_without_lan_nothing_is_announced_and_nothing_listens_outside(
     seen = lab_pc.run("doctor", "--json", "--seconds", "3")
     network = next(f for f in json.loads(seen.stdout.splitlines()[-1])["findings"] if f["what"] == "mDNS")
     assert network["verdict"] == "note"
+
+
+def test_a_doctor_on_another_machine_sees_the_cluster_and_shows_it_no_token_that_was_not_given_for_it(
+    hosts: tuple[Host, Host], eventually: Eventually
+) -> None:
+    workstation, lab_pc = hosts
+    start_cluster(workstation, eventually)
+    token = workstation.run("token", "--name", "lab").stdout.strip()
+
+    heard = doctor(lab_pc, "--token", token)
+    named = doctor(
+        lab_pc, "--token", token, "--scheduler", heard["mDNS"]["detail"].split(" at ")[1].split()[0]
+    )
+
+    for what in ("mDNS", "scheduler", "versions of both", "clock", "data servers"):
+        assert heard[what]["verdict"] == "ok", heard[what]
+    assert heard["token"]["verdict"] == "note"
+    assert "was not sent" in heard["token"]["detail"]
+    assert "of the role submitter" in named["token"]["detail"]
+
+
+def doctor(host: Host, *arguments: object) -> dict[str, dict[str, str]]:
+    out = host.run("doctor", "--json", "--seconds", 3, *arguments)
+    return {each["what"]: each for each in json.loads(out.stdout.splitlines()[-1])["findings"]}

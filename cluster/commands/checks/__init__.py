@@ -1,0 +1,1 @@
+"""What `clusterofone doctor` looks at: this machine, its folders, its network, and the scheduler."""

@@ -85,11 +85,35 @@ def temporary_for(path: Path, *, if_exists: IfExists = "refuse") -> Path:
     """
     if if_exists == "refuse" and path.exists():
         raise Conflict(f"{path} exists already", path=str(path))
+    temporary = path.with_name(f"{hidden_start(path)}{secrets.token_hex(4)}.part")
     with clear_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{hidden_start(path)}{secrets.token_hex(4)}.part")
-        temporary.touch(exist_ok=False)
+        try:
+            _begin(temporary)
+        except FileNotFoundError:  # `check_writable` has just taken away a folder that it had made
+            _begin(temporary)
     return temporary
+
+
+def _begin(temporary: Path) -> None:
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch(exist_ok=False)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file could be written; nothing of it is left, nor the folders that it would need.
+
+    Raises
+    ------
+    Invalid
+        If the folder cannot be made or written.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        temporary_for(path, if_exists="replace").unlink()
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # never made, or somebody has put something there meanwhile
+                folder.rmdir()
 
 
 def publish(temporary: Path, path: Path, *, if_exists: IfExists = "refuse") -> Path:

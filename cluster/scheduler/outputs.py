@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from cluster.errors import ClusterError, Conflict, Invalid
-from cluster.results.publish import free_name, temporary_for
+from cluster.results.publish import check_writable, free_name
 
 SUFFIX: Final = ".h5r"
 _FOLDER: Final = "analysis"
@@ -21,7 +21,7 @@ class Outputs:
         self._results_root = results_root.resolve() if results_root is not None else None
 
     def choose(self, series: str, asked: str | None, taken: Collection[str]) -> Path:
-        """Return the path of a job's result file; its folder exists and can be written.
+        """Return the path of a job's result file, whose folder can be made and written; it is made with the file.
 
         `series` is relative to a root; `taken` are the paths that other jobs will write.
 
@@ -98,6 +98,6 @@ def _free_of(path: Path, taken: Collection[str]) -> Path:
 
 def _check_writable(path: Path) -> None:
     try:
-        temporary_for(path, if_exists="replace").unlink()
+        check_writable(path)
     except Invalid as error:
         raise Invalid(f"output: {error.detail}", field="output", path=str(path)) from error

@@ -107,7 +107,9 @@ class Room:
         return verdict(wanted, places)
 
     def _place(self, folder: Path) -> Place | None:
+        """Look at the disk of a folder, which may be made only with the file."""
         try:
-            return Place(folder, folder.stat().st_dev, self._free(folder))
+            there = next(one for one in (folder, *folder.parents) if one.exists())
+            return Place(folder, there.stat().st_dev, self._free(there))
         except OSError:
             return None

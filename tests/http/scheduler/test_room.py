@@ -17,8 +17,8 @@ def plenty_but(folder: Path, free_bytes: int) -> Any:
     return lambda asked: free_bytes if asked.is_relative_to(folder) else 10**12
 
 
-def result_files(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.h5r*"))
+def all_below(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
 
 
 async def test_a_job_that_cannot_fit_is_refused_with_the_folder_and_nothing_is_left(
@@ -33,7 +33,7 @@ async def test_a_job_that_cannot_fit_is_refused_with_the_folder_and_nothing_is_l
         assert problem["free_bytes"] == 1_000_000 < problem["needed_bytes"]
         assert "1 MB are free" in problem["detail"]
         assert (await hands.http.get("/api/v1/jobs")).json()["jobs"] == []
-        assert result_files(root) == []
+        assert all_below(root) == [root / "day 1", root / "day 1" / "cells.tif"]
 
 
 async def test_the_room_for_what_workers_hand_in_is_looked_at_too(

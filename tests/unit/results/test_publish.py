@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import Conflict, Invalid, OutOfSpace
-from cluster.results.publish import check_room, clear_errors, free_name, publish, temporary_for, writing
+from cluster.results.publish import (
+    check_room,
+    check_writable,
+    clear_errors,
+    free_name,
+    publish,
+    temporary_for,
+    writing,
+)
 
 
 def test_free_names_count_upwards(tmp_path: Path) -> None:
@@ -108,6 +116,33 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         writing(tmp_path / "file" / "x.csv"),
     ):
         pass
+
+
+def test_looking_whether_a_file_could_be_written_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+
+    check_writable(tmp_path / "mine" / "a.h5r")
+    check_writable(tmp_path / "new" / "analysis" / "a.h5r")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(Invalid, match="file"):
+        check_writable(tmp_path / "file" / "analysis" / "a.h5r")
+
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "file", tmp_path / "mine"]
+
+
+def test_a_folder_that_vanishes_as_a_file_is_begun_there_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = Path.touch
+
+    def after_it_was_removed(path: Path, *, exist_ok: bool = True) -> None:
+        monkeypatch.setattr(Path, "touch", touch)
+        path.parent.rmdir()
+        touch(path, exist_ok=exist_ok)
+
+    monkeypatch.setattr(Path, "touch", after_it_was_removed)
+
+    assert temporary_for(tmp_path / "analysis" / "a.h5r").exists()
 
 
 def test_room_is_looked_for_before_writing(tmp_path: Path) -> None:

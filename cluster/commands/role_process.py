@@ -61,7 +61,7 @@ def configure_log(level: int = logging.INFO) -> None:
     handler = Unhurried(sys.stderr)
     handler.setFormatter(OneLine(LINE))
     logging.basicConfig(level=level, handlers=[handler])
-    for noisy in ("httpx", "httpcore", "numba", "zeroconf", "distributed"):
+    for noisy in ("httpx", "httpcore", "numba", "zeroconf", "distributed", "wakepy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

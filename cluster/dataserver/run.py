@@ -75,7 +75,7 @@ class _DataServer:
             hosts=_own_names(lan=settings.lan) | {name.lower() for name in settings.host_names},
             insecure=settings.insecure,
         )
-        records = places.state / "dataservers" / self.id(port) / "calibrations"
+        records = places.state / "dataservers" / self._records(port) / "calibrations"
         self.calibrations = Calibrations(settings.roots, self.store, records=records)
         acquisitions = Acquisitions(settings.roots, allowed=not settings.read_only)
         self.app = create_app(
@@ -103,16 +103,20 @@ class _DataServer:
         self.gate.verifiers = self.membership.verifiers
         self.joined.set()
 
-    def id(self, port: int) -> str:
-        """Return this server's id, which outlives a restart."""
-        named = f"{self.machine} {port} {'|'.join(map(str, self.settings.roots))}"
-        return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    @property
+    def id(self) -> str:
+        """Return this server's id, which outlives a restart, also on another port: jobs know it by this."""
+        return _digest(f"{self.machine} {'|'.join(map(str, self.settings.roots))}")
+
+    def _records(self, port: int) -> str:
+        """Return the name of the folder of what this server notes; two that serve the same roots have one each."""
+        return _digest(f"{self.machine} {port} {'|'.join(map(str, self.settings.roots))}")
 
     def info(self, port: int) -> DataServerInfo:
         """Return where this server can be reached."""
         host = self.settings.host
         return DataServerInfo(
-            id=self.id(port),
+            id=self.id,
             machine=self.machine,
             host=socket.gethostname(),
             port=port,
@@ -120,6 +124,10 @@ class _DataServer:
             tls=self.certificate is not None,
             certificate=None if self.certificate is None else self.certificate.fingerprint,
         )
+
+
+def _digest(named: str) -> str:
+    return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 async def run(

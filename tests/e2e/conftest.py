@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+import tifffile
+
+import fitting
+from cluster import trust
 
 COMMAND = [sys.executable, "-m", "clusterofone"]
+METADATA = {
+    "voxelsize.x": 0.1,
+    "voxelsize.y": 0.1,
+    "Camera.ADOffset": 100.0,
+    "Camera.ElectronsPerCount": 0.5,
+    "Camera.ReadNoise": 1.6,
+}
+SLOW = {"threshold": 0.3}  # noise is taken for molecules: some hundred a frame, so that a task takes long
 
 
 @dataclass
@@ -145,3 +160,97 @@ def eventually() -> Callable[..., Any]:
         pytest.fail(f"{what}: not within {deadline_s:.0f} s")
 
     return wait
+
+
+class Lab:
+    """A cluster with its own name and a series of noise; without workers, unless one asks for some."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        eventually: Callable[..., Any],
+        *options: str,
+        task_frames: int,
+        workers: int = 0,
+        name: str = "lab",
+    ) -> None:
+        self.shell, self.eventually, self.name = shell, eventually, name
+        self.process = shell.start(
+            *(
+                "--name",
+                name,
+                "--no-browser",
+                "--no-page",
+                "-n",
+                workers,
+                "--task-frames",
+                task_frames,
+                *options,
+            )
+        )
+        eventually(lambda: "Ctrl-C" in shell.said(self.process), "a cluster")
+        self.url = re.findall(r"scheduler +(http://\S+)", shell.said(self.process))[0]
+        owner = trust.own_token(shell.home / "state" / "clusters" / name, "owner")
+        self.http = httpx.Client(
+            base_url=f"{self.url}/api/v1", headers={"authorization": f"Bearer {owner}"}, trust_env=False
+        )
+
+    def worker(self) -> Any:
+        return self.shell.start("worker", "--one", "--scheduler", self.url)
+
+    def submit(self) -> str:
+        request = {"series": "noise.tif", "analysis": SLOW, "metadata": METADATA}
+        reply = self.http.post("/jobs", json=request, timeout=60)
+        assert reply.status_code == 201, reply.text
+        return str(reply.json()["id"])
+
+    def fits(self) -> bool:
+        """Whether a worker has had a task for so long that it is at its fit."""
+        return any(worker["state"] == "working" for worker in self.http.get("/workers").json())
+
+    def done(self, job_id: str) -> dict[str, Any]:
+        ended = {"done", "done_with_errors", "failed", "cancelled"}
+        return dict(
+            self.eventually(
+                lambda: (job := self.http.get(f"/jobs/{job_id}").json())["state"] in ended and job,
+                "the end of the job",
+            )
+        )
+
+    @property
+    def log(self) -> str:
+        """What the scheduler has logged."""
+        return self.log_of("scheduler")
+
+    def log_of(self, role: str) -> str:
+        file = self.shell.home / "state" / "clusters" / self.name / "logs" / f"{role}.log"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+@pytest.fixture(scope="session")
+def noise() -> np.ndarray[Any, Any]:
+    """A series without a molecule, which keeps a worker busy if it is told to take noise for them."""
+    return np.random.default_rng(1).poisson(140, (2400, 96, 96)).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(noise: np.ndarray[Any, Any]) -> bytes:
+    """The table of a `Lab`'s job, made without any cluster."""
+    return bytes(fitting.localise(noise, SLOW, METADATA).tobytes())
+
+
+@pytest.fixture
+def lab(
+    shell: Shell, noise: np.ndarray[Any, Any], eventually: Callable[..., Any]
+) -> Iterator[Callable[..., Lab]]:
+    """Start a cluster that has the noise."""
+    made: list[Lab] = []
+    tifffile.imwrite(shell.home / "data" / "noise.tif", noise, photometric="minisblack")
+
+    def make(*options: str, **settings: Any) -> Lab:
+        made.append(Lab(shell, eventually, *options, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.http.close()

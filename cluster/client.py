@@ -247,6 +247,10 @@ class Client(CalibrationCalls, ResultCalls):
         """Give a worker no more work; it finishes what it has begun."""
         self._again("POST", f"/workers/{quote(worker_id, safe='')}/drain")
 
+    def undrain(self, worker_id: str) -> None:
+        """Give a drained worker work again."""
+        self._again("DELETE", f"/workers/{quote(worker_id, safe='')}/drain")
+
     def log(self, lines: int = 200) -> list[str]:
         """Return the last lines that the scheduler logged, oldest first."""
         return self._again("GET", "/log", params={"lines": lines}).message(LogTail).lines

@@ -32,6 +32,7 @@ def _register() -> None:
         auto,
         cameramaps,
         check,
+        drain,
         drift,
         files,
         jobs,
@@ -46,7 +47,7 @@ def _register() -> None:
     )
 
     parts = (
-        start, localise, jobs, lab, roles, worker, access, auto, simulate, files, psf, shifts, cameramaps, drift, check,
+        start, localise, jobs, lab, roles, worker, access, auto, simulate, files, psf, shifts, cameramaps, drift, drain, check,
     )  # fmt: skip
     for part in parts:
         part.register(app)

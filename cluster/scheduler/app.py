@@ -307,8 +307,14 @@ async def fail_task(
 
 @workers.post("/{worker_id}/drain", status_code=204, dependencies=[OWNER])
 async def drain_worker(worker_id: str, scheduler: Scheduler) -> None:
-    """Give a worker no more work; it finishes what it has begun, and works again once it is started anew."""
+    """Give a worker no more work; it finishes what it has begun. It works again once that is undone, or it is started anew."""
     await scheduler.workers.drain(worker_id)
+
+
+@workers.delete("/{worker_id}/drain", status_code=204, dependencies=[OWNER])
+async def undrain_worker(worker_id: str, scheduler: Scheduler) -> None:
+    """Give a drained worker work again."""
+    await scheduler.workers.undrain(worker_id)
 
 
 @workers.delete("/{worker_id}", status_code=204, dependencies=[WORKER])

@@ -114,6 +114,12 @@ class WorkerDesk:
         await self._state.settled(self._state.core.drain(worker_id))
         logger.info("worker %s is drained", worker_id)
 
+    async def undrain(self, worker_id: str) -> None:
+        """Give a drained worker work again; it asks once it has heard of it, at its next keep-alive. Raises `NotFound`."""
+        await self._state.settled(self._state.core.undrain(worker_id))
+        self._state.signals.work.pulse()
+        logger.info("worker %s is given work again", worker_id)
+
     async def keep_alive(self, worker_id: str, message: KeepAlive) -> KeptAlive:
         """Renew the leases a worker still works on."""
         held = [(task.job_id, task.task_id, task.attempt) for task in message.held]

@@ -253,6 +253,7 @@ def test_a_root_that_is_not_there_is_named(shell: Any) -> None:
         "shifts",
         "drift",
         "doctor",
+        "drain",
         "token",
         "approve",
     ],

@@ -115,6 +115,22 @@ def test_a_worker_started_elsewhere_joins_and_says_goodbye(
     eventually(lambda: len(cluster.http.get("/api/v1/workers").json()) == 1, "the goodbye", 20)
 
 
+def test_a_worker_is_drained_and_used_again_from_the_command_line(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    (worker,) = cluster.http.get("/api/v1/workers").json()
+
+    drained = shared_shell.json("drain", worker["host"])
+    used = shared_shell.json("drain", worker["id"], "--undo")
+    unknown = shared_shell.run("drain", "nobody-here")
+
+    assert [(one["id"], one["state"]) for one in drained["workers"]] == [(worker["id"], "draining")]
+    assert [(one["id"], one["state"]) for one in used["workers"]] == [(worker["id"], "idle")]
+    assert "nobody-here" in unknown.stderr
+    assert unknown.returncode == 2
+    assert shared_shell.json("localise", shared_series, "--set", "threshold=1.4")["state"] == "done"
+
+
 def test_a_second_start_shows_the_running_cluster(shared_shell: Any, cluster: Running) -> None:
     again = shared_shell.run("--no-browser")
 

@@ -209,6 +209,11 @@ class Scheduler:
         self.worker(worker_id).draining = True
         return self._decided(None)
 
+    def undrain(self, worker_id: str) -> Decided[None]:
+        """Give a worker work again that was to have none. Raises `NotFound`."""
+        self.worker(worker_id).draining = False
+        return self._decided(None)
+
     def keep_alive(self, worker_id: str, held: Iterable[Held], *, now: float) -> Decided[list[Held]]:
         """Renew the leases a worker still works on; return those that are its own no longer. Raises `NotFound`."""
         worker = self._books.heard_of(worker_id, now)

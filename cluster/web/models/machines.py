@@ -40,6 +40,7 @@ class WorkerLine:
     seen: str
     why: str
     can_drain: bool
+    can_be_used_again: bool
 
 
 def worker_lines(workers: list[Worker], jobs: list[Job], now: float) -> list[WorkerLine]:
@@ -58,12 +59,9 @@ def worker_lines(workers: list[Worker], jobs: list[Job], now: float) -> list[Wor
             load=load_said(worker.load),
             seen=ago(worker.last_seen, now),
             why=worker.excluded
-            or (
-                "finishes what it has begun; start it anew to use it again"
-                if worker.state == "draining"
-                else ""
-            ),
+            or ("finishes what it has begun, and gets no more" if worker.state == "draining" else ""),
             can_drain=worker.state in {"idle", "working"},
+            can_be_used_again=worker.state == "draining",
         )
         for worker in workers
     ]

@@ -100,9 +100,16 @@ class ClusterView:
             ui.button("Drain", on_click=lambda: self._drain(line)).props(
                 f'flat dense no-caps size=sm aria-label="Drain {line.machine}, {line.process}"'
             ).tooltip("No more work for this worker; it finishes what it has begun")
+        if line.can_be_used_again and self._visitor.is_owner:
+            ui.button("Use again", on_click=lambda: self._undrain(line)).props(
+                f'flat dense no-caps size=sm aria-label="Use {line.machine}, {line.process} again"'
+            ).tooltip("Give this worker work again, within ten seconds")
 
     async def _drain(self, line: WorkerLine) -> None:
         await attempt(self._visitor, self._visitor.client.drain, line.id)
+
+    async def _undrain(self, line: WorkerLine) -> None:
+        await attempt(self._visitor, self._visitor.client.undrain, line.id)
 
     def _build_log(self) -> None:
         if not self._visitor.is_owner:

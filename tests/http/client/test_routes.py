@@ -43,6 +43,7 @@ CLIENT_CALLS: dict[str, Callable[[Client], Any]] = {
     "histograms": lambda c: c.histograms("j1", "photons=300.."),
     "drift": lambda c: c.drift("j1", "markers"),
     "drain": lambda c: c.drain("w1"),
+    "undrain": lambda c: c.undrain("w1"),
     "log": lambda c: c.log(),
     "calibrate": lambda c: c.calibrate("psf", "beads.tif"),
     "calibrations": lambda c: c.calibrations(),

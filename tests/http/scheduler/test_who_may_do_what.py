@@ -55,6 +55,7 @@ ALLOWED = {
     ("post", "/api/v1/workers/{worker_id}/tasks/{job_id}/{task_id}/result"): {"worker"},
     ("post", "/api/v1/workers/{worker_id}/tasks/{job_id}/{task_id}/failure"): {"worker"},
     ("post", "/api/v1/workers/{worker_id}/drain"): set(),
+    ("delete", "/api/v1/workers/{worker_id}/drain"): set(),
     ("delete", "/api/v1/workers/{worker_id}"): {"worker"},
     ("get", "/api/v1/log"): set(),
 }

@@ -57,6 +57,23 @@ async def test_a_drained_worker_finishes_what_it_holds_and_gets_no_more(hands: A
     assert (await hands.http.post("/api/v1/workers/nobody/drain")).status_code == 404
 
 
+async def test_a_drained_worker_that_is_used_again_gets_work_while_it_waits_for_it(hands: Any) -> None:
+    await hands.submitted()
+    worker = await hands.register()
+    await hands.http.post(f"/api/v1/workers/{worker}/drain")
+    waiting = asyncio.create_task(hands.lease(worker, 1, wait_s=30.0))
+
+    reply = await hands.http.delete(f"/api/v1/workers/{worker}/drain")
+
+    assert reply.status_code == 204
+    async with asyncio.timeout(10.0):
+        assert len(await waiting) == 1
+    heard = (await hands.http.post(f"/api/v1/workers/{worker}/keepalive", json={"held": []})).json()
+    assert heard["drain"] is False
+    assert (await hands.http.get("/api/v1/workers")).json()[0]["state"] == "working"
+    assert (await hands.http.delete("/api/v1/workers/nobody/drain")).status_code == 404
+
+
 async def test_the_owner_reads_the_last_lines_of_the_log(hands: Any) -> None:
     log = logging.getLogger("cluster.scheduler.test")
     log.setLevel(logging.INFO)

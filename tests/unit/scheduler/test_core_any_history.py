@@ -125,6 +125,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.write(self.core.register(WorkerOrder(worker, frozenset({"fit"})), now=self.now).records)
         decided = self.core.lease(worker, count, now=self.now)
         self.write(decided.records)
+        assert not (decided.value and self.core.workers[worker].draining), "a drained worker was given work"
         for one in decided.value:
             assert (one.job_id, one.task_id) not in self.committed, "a committed task was leased"
             before = [
@@ -174,6 +175,11 @@ class AnyHistory(RuleBasedStateMachine):
     def leave(self, worker: str) -> None:
         if worker in self.core.workers:
             self.write(self.core.leave(worker, now=self.now).records)
+
+    @rule(worker=workers, undo=st.booleans())
+    def drain(self, worker: str, undo: bool) -> None:
+        if worker in self.core.workers:
+            self.write((self.core.undrain if undo else self.core.drain)(worker).records)
 
     @rule(step=st.sampled_from([0.0, 1.5, 10.0, 29.9, 30.0, 31.0, 700.0]))
     def time_passes(self, step: float) -> None:

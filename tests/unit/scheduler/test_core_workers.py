@@ -101,6 +101,9 @@ def test_a_draining_worker_gets_no_more_work(core: Scheduler, order: Order) -> N
 
     assert core.lease("ann", 1, now=1.0).value == []
     assert core.workers["ann"].state == "draining"
+    core.undrain("ann")
+    assert core.workers["ann"].state == "idle"
+    assert len(core.lease("ann", 1, now=1.0).value) == 1
 
 
 def test_a_worker_without_the_fit_gets_none_of_the_job(order: Order) -> None:

@@ -166,12 +166,13 @@ def test_a_workers_load_is_said_with_its_machines() -> None:
     assert silent.load == "–"
 
 
-def test_a_drained_worker_says_what_that_means_and_is_not_drained_twice() -> None:
+def test_a_drained_worker_says_what_that_means_and_may_be_used_again() -> None:
     (drained,) = worker_lines([worker(state="draining")], [], 1000.0)
+    (other,) = worker_lines([worker()], [], 1000.0)
 
-    assert "start it anew" in drained.why
-    assert not drained.can_drain
-    assert worker_lines([worker()], [], 1000.0)[0].can_drain
+    assert "gets no more" in drained.why
+    assert (drained.can_drain, drained.can_be_used_again) == (False, True)
+    assert (other.can_drain, other.can_be_used_again) == (True, False)
 
 
 def test_little_room_on_a_disk_is_a_warning() -> None:

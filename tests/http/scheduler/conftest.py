@@ -245,7 +245,11 @@ Free = Callable[[Path], int]
 @pytest.fixture
 def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: HandClock) -> MakeService:
     def make(
-        rules: Rules | None = None, on_done: Command | None = None, free: Free = free_bytes, **changes: Any
+        rules: Rules | None = None,
+        on_done: Command | None = None,
+        free: Free = free_bytes,
+        wall: Callable[[], float] = lambda: 1.8e9 + clock(),
+        **changes: Any,
     ) -> Service:
         settings: dict[str, Any] = {
             "cluster_id": "c1",
@@ -264,7 +268,7 @@ def make_service(tmp_path: Path, root: Path, source: DescribedSeries, clock: Han
             Journal(tmp_path / "state"),
             Blobs(tmp_path / "state" / "results"),
             lambda _: source,
-            Clocks(now=clock, wall=lambda: 1.8e9 + clock()),
+            Clocks(now=clock, wall=wall),
             on_done=on_done,
             free=free,
         )

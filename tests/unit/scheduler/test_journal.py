@@ -12,6 +12,7 @@ import pytest
 
 from cluster.errors import Conflict, Internal, OutOfSpace, Unavailable
 from cluster.protocol import DataServerInfo
+from cluster.scheduler import journal as journal_module
 from cluster.scheduler.entries import (
     admitted_statement,
     dataserver_statement,
@@ -134,6 +135,25 @@ def test_a_journal_of_the_first_version_is_upgraded_and_keeps_what_it_holds(tmp_
 
         assert rows == [("j", "key", 1.5, None)]
         assert version == SCHEMA_VERSION
+
+
+def test_an_upgrade_that_breaks_off_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Journal(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as first:
+        first.execute("ALTER TABLE jobs DROP COLUMN growth")
+        first.execute("PRAGMA user_version = 1")
+        first.commit()
+    whole = journal_module._UPGRADES[1]
+    monkeypatch.setitem(journal_module._UPGRADES, 1, f"{whole} INSERT INTO nowhere VALUES (1);")
+
+    with pytest.raises(Unavailable):
+        Journal(tmp_path)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as left:
+        assert left.execute("PRAGMA user_version").fetchone() == (1,)
+        assert "growth" not in [column for _, column, *_ in left.execute("PRAGMA table_info(jobs)")]
+    monkeypatch.setitem(journal_module._UPGRADES, 1, whole)
+    Journal(tmp_path).close()
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:

@@ -230,6 +230,41 @@ def test_workers_say_how_busy_they_are_and_the_log_is_there(
     surfer.picture("cluster_log")
 
 
+def test_a_worker_is_drained_and_used_again(
+    surfer: Any, eventually: Callable[..., Any], client: Client
+) -> None:
+    def state() -> str:
+        return client.workers()[0].state
+
+    surfer.enter()
+    surfer.go("/cluster")
+    surfer.tab.get_by_role("button", name=re.compile("^Drain ")).first.click()
+    surfer.sees("finishes what it has begun, and gets no more")
+    drained = state()
+    surfer.tab.get_by_role("button", name=re.compile("^Use .* again$")).first.click()
+    eventually(lambda: state() == "idle", "a worker that is used again")
+
+    surfer.tab.get_by_role("button", name=re.compile("^Drain ")).first.wait_for()
+    assert drained == "draining"
+    assert surfer.complaints == []
+
+
+def test_words_that_would_be_markup_are_words(surfer: Any, client: Client, drifting: Path) -> None:
+    hostile = "<img src=x onerror='window.entered=1'><b>bold</b>"
+    job = client.submit("cells/drifting.tif", name=hostile, owner=hostile, analysis={"stop_at": 60})
+    ask = {"machine": "m8", "host": hostile[:60], "cores": 8, "version": hostile[:20], "secret": "t" * 40}
+    surfer.enter()
+    with httpx.Client(base_url=client.url, trust_env=False) as stranger:
+        stranger.post("/api/v1/join", json=ask)
+        for path in ("/jobs", f"/job/{job.id}", "/cluster"):
+            surfer.go(path)
+            surfer.sees(re.compile("<img src=x"))
+            assert surfer.tab.evaluate("window.entered") is None, path
+            assert surfer.tab.locator("img[src=x]").count() == 0, path
+    for waiting in client.pending_joins():
+        client.decide_join(waiting.id, approve=False)
+
+
 @pytest.mark.parametrize(("screen", "scheme"), [("desk", "light"), ("tablet", "dark")])
 def test_every_view_can_be_used_by_everyone(surfer: Any, drifting_job: str, screen: str, scheme: str) -> None:
     surfer.tab.set_viewport_size(SCREENS[screen])

@@ -30,6 +30,12 @@ _LOGIND: Final = (
     "cat",
 )
 
+_WHY_NOT: Final = (
+    "neither a desktop session nor logind takes the wish"
+    if sys.platform == "linux"
+    else "the system refused it"
+)
+
 Hold = Callable[[], AbstractContextManager[str | None]]
 """Keeps the computer awake inside the block; gives by which means, or None if there is none."""
 
@@ -99,7 +105,8 @@ class _Watch:
         self._said = True
         if means is None:
             logger.warning(
-                "this computer cannot be kept awake by a program: let it not suspend by itself while it works"
+                "this computer cannot be kept awake by a program (%s): let it not suspend by itself while it works",
+                _WHY_NOT,
             )
         else:
             logger.info("this computer is kept awake while it works (%s)", means)

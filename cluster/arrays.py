@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -81,16 +81,32 @@ def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memor
     payload = raw
     if codec == "blosc-lz4" and array.nbytes:
         payload = memoryview(blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, 0, array.itemsize))
+    crc = isal_zlib.crc32(payload)
+    return [
+        _frames_head(frames.start, array.shape, name, codec, payload.nbytes, crc, frames.missing),
+        payload,
+    ]
+
+
+def raw_frames_head(start: int, shape: tuple[int, int, int], dtype: np.dtype[Any], crc32: int) -> bytes:
+    """Return what comes before frames that are sent from the files in which they lie: none of them missing, none compressed."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return _frames_head(start, shape, dtype.name, "none", size, crc32, ())
+
+
+def _frames_head(
+    start: int, shape: Sequence[int], dtype: str, codec: str, size: int, crc32: int, missing: Sequence[int]
+) -> bytes:
     header = {
-        "start": frames.start,
-        "shape": list(array.shape),
-        "dtype": name,
+        "start": start,
+        "shape": list(shape),
+        "dtype": dtype,
         "codec": codec,
-        "bytes": payload.nbytes,
-        "crc32": isal_zlib.crc32(payload),
-        "missing": list(frames.missing),
+        "bytes": size,
+        "crc32": crc32,
+        "missing": list(missing),
     }
-    return [prefixed(_FRAMES_MAGIC, header), payload]
+    return prefixed(_FRAMES_MAGIC, header)
 
 
 def decode_frames(body: bytes | memoryview, *, limit_bytes: int = MAX_FRAMES_BYTES) -> FrameRange:

@@ -81,7 +81,7 @@ def _fill(handle: int, offset: int, out: np.ndarray[Any, Any]) -> int:
     target = out.reshape(-1).view(np.uint8).data
     filled = 0
     while filled < target.nbytes:
-        got = _read_at(handle, offset + filled, target[filled:])
+        got = read_at(handle, offset + filled, target[filled:])
         if not got:
             break
         filled += got
@@ -90,12 +90,14 @@ def _fill(handle: int, offset: int, out: np.ndarray[Any, Any]) -> int:
 
 if sys.platform == "win32":
 
-    def _read_at(handle: int, offset: int, target: memoryview) -> int:
+    def read_at(handle: int, offset: int, target: memoryview) -> int:
+        """Fill a part of a buffer from a place in a file; return how many bytes that were, 0 at its end."""
         os.lseek(handle, offset, os.SEEK_SET)
         with open(handle, "rb", buffering=0, closefd=False) as file:
             return file.readinto(target) or 0
 
 else:
 
-    def _read_at(handle: int, offset: int, target: memoryview) -> int:
+    def read_at(handle: int, offset: int, target: memoryview) -> int:
+        """Fill a part of a buffer from a place in a file; return how many bytes that were, 0 at its end."""
         return os.preadv(handle, [target], offset)

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 import h11
 import uvicorn
@@ -17,8 +17,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from cluster.certificates import Certificate
 from cluster.errors import Conflict
 from cluster.protocol import DEFAULT_PORTS
+from cluster.zero_copy import ZeroCopy
 
-_PORTS_TO_TRY = 40
+_PORTS_TO_TRY: Final = 40
+_MOST_HEAD_BYTES: Final = 64 << 10
 
 
 def bind(role: str, *, host: str, port: int | None) -> socket.socket:
@@ -61,6 +63,17 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Framing(h11.Connection):
+    """Frames a reply, and hands a piece of a body on as it is: h11 joins it with nothing, which copies it."""
+
+    def send(self, event: h11.Event) -> Any:
+        """Return the bytes to send, or None for an event that sends none."""
+        parts = self.send_with_data_passthrough(event)
+        if parts is None or len(parts) != 1:
+            return None if parts is None else b"".join(parts)
+        return parts[0]
+
+
 class Connection(H11Protocol):
     """One connection, which must not be held open by someone who says nothing, or half a request's head.
 
@@ -71,9 +84,17 @@ class Connection(H11Protocol):
     longest_head_s: ClassVar[float] = 30.0
     _head_due: asyncio.TimerHandle | None = None
 
+    def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
+        super().__init__(config, *arguments, **named)
+        self.app = ZeroCopy(self.app, self)
+        self.conn = _Framing(h11.SERVER, config.h11_max_incomplete_event_size or _MOST_HEAD_BYTES)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
         super().connection_made(transport)
+        # paused until all is with the system: then a reply that is said to have gone is held nowhere, and a file may follow
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if encrypted else 0)  # at 0 asyncio's TLS never goes on
         self._time_head()
 
     def data_received(self, data: bytes) -> None:
@@ -123,7 +144,7 @@ class Server(uvicorn.Server):
             lifespan="on",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
-            h11_max_incomplete_event_size=64 << 10,
+            h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
             server_header=False,
             ssl_certfile=None if certificate is None else certificate.file,
             ssl_keyfile=None if certificate is None else certificate.key_file,

@@ -15,8 +15,9 @@ from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange, encode_frames
 from cluster.dataserver.budget import ByteBudget
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.lying import CAN_SEND_FILES
 from cluster.dataserver.metrics import DataServerMetrics
-from cluster.dataserver.responses import FramesResponse, frame_png
+from cluster.dataserver.responses import FileFramesResponse, FramesResponse, frame_png
 from cluster.dataserver.store import SeriesStore
 from cluster.dataserver.writing import Writing, reads_itself
 from cluster.dataserver.writing import router as writing_routes
@@ -37,6 +38,7 @@ from cluster.protocol import (
     SeriesPlace,
 )
 from cluster.stored_frames import encode_stored
+from cluster.zero_copy import has_zero_copy
 
 _READING_THREADS: Final = 16
 _OF_ONE_SERIES: Final = 8
@@ -183,6 +185,12 @@ async def get_frames(
     fingerprint: Fingerprint = None,
 ) -> Response:
     """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
+    metrics: DataServerMetrics = request.app.state.metrics
+    if codec == "none" and CAN_SEND_FILES and has_zero_copy(request.scope):
+        lying = await reading.of(path, reading.store.lying, start, stop, pinned=fingerprint)
+        if lying is not None:  # nothing of it is held in memory, however slowly it is taken
+            metrics.served(lying.count, lying.nbytes)
+            return FileFramesResponse(lying)
     first, after, size = await reading.of(path, reading.store.extent, start, stop, pinned=fingerprint)
     size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
     await reading.budget.take(size)
@@ -192,7 +200,6 @@ async def get_frames(
     except BaseException:
         reading.budget.give_back(size)
         raise
-    metrics: DataServerMetrics = request.app.state.metrics
     metrics.served(after - first, sum(memoryview(buffer).nbytes for buffer in buffers))
     return FramesResponse(buffers, sent=partial(reading.budget.give_back, size))
 

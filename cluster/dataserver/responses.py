@@ -12,7 +12,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cluster.arrays import FRAMES_MEDIA_TYPE
+from cluster.dataserver.lying import LyingFrames
 from cluster.dataserver.readers.interface import Frames
+from cluster.zero_copy import EXTENSION
 
 _SLICE_BYTES: Final = 1 << 20
 _BLACK_PERCENT, _WHITE_PERCENT = 0.5, 99.9
@@ -42,6 +44,29 @@ class FramesResponse(Response):
         finally:
             self._buffers.clear()
             self._sent()
+
+
+class FileFramesResponse(Response):
+    """Frames sent by the system from the files in which they lie, after a head; the files are closed when they have gone, or cannot go."""
+
+    media_type = FRAMES_MEDIA_TYPE
+
+    def __init__(self, frames: LyingFrames) -> None:
+        self._frames = frames
+        super().__init__(headers={"content-length": str(frames.nbytes)})
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send head and pieces, as fast as the other side takes them."""
+        try:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            await send({"type": "http.response.body", "body": self._frames.head, "more_body": True})
+            for piece in self._frames.pieces:
+                place = {"file": piece.file, "offset": piece.offset, "count": piece.count}
+                await send({"type": EXTENSION, **place, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._frames.close()
 
 
 def frame_png(frame: Frames) -> bytes:

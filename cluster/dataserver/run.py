@@ -41,6 +41,7 @@ from cluster.transport import Link
 _READY_WITHOUT_SCHEDULER_S: Final = 15.0
 _CLOSE_IDLE_EVERY_S: Final = 10.0
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_VERSION: Final = importlib.metadata.version("clusterofone")  # parses a file, which takes a millisecond
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -94,7 +95,7 @@ class _DataServer:
             cluster_id=self.membership.cluster_id,
             name=self.membership.name,
             machine=self.machine,
-            version=importlib.metadata.version("clusterofone"),
+            version=_VERSION,
         )
 
     def accept(self, reply: DataServerRegistered) -> None:
@@ -188,9 +189,7 @@ async def _register(server: _DataServer, port: int, serving: asyncio.Event, stop
         return
     await _first_of(serving, stop)
     link = Link(server.settings.scheduler, server.settings.token)
-    message = DataServerRegistration(
-        info=server.info(port), protocol=PROTOCOL_VERSION, version=importlib.metadata.version("clusterofone")
-    )
+    message = DataServerRegistration(info=server.info(port), protocol=PROTOCOL_VERSION, version=_VERSION)
     registration = Registration(
         link,
         message,

@@ -13,6 +13,7 @@ from cluster import job_calibrations
 from cluster.arrays import FrameRange
 from cluster.dataserver.growing import GrowingReaders, Look
 from cluster.dataserver.live.layout import is_acquired
+from cluster.dataserver.lying import LyingFrames, lying_frames
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.parsing.parsers import Parsers
 from cluster.dataserver.paths import Roots, checked_segments
@@ -191,6 +192,26 @@ class SeriesStore:
                 raise _changed(path)
             missing = _within(reader.shape.missing, start, stop) | set(found.missing)
             return replace(found, missing=tuple(sorted(missing)))
+
+    def lying(
+        self, path: str, start: int, stop: int | None, *, pinned: str | None = None
+    ) -> LyingFrames | None:
+        """Return frames [start, stop) as pieces of the files in which they lie, or None if they must be read; raises as `frames` does.
+
+        Whoever gets them closes them.
+        """
+        if pinned is not None and pinned.startswith(GROWS):
+            return None
+        with self._readers.using(self._file(path)) as series:
+            shape = series.reader.shape
+            stop = shape.frames if stop is None else stop
+            _check_range(path, shape, start, stop)
+            _check_pinned(path, series, pinned)
+            found = _from_disk(path, lambda: lying_frames(series.reader, start, stop))
+            if found is not None and pinned is not None and not series.is_same():
+                found.close()
+                raise _changed(path)
+            return found
 
     def place(self, path: str, *, pinned: str | None = None) -> SeriesPlace:
         """Return in which files the frames lie, for a worker that can open them itself.

@@ -1,0 +1,141 @@
+"""Frames that can be sent from the files in which they lie: which pieces of which files, and their checksum."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from isal import isal_zlib
+
+from cluster.arrays import raw_frames_head
+from cluster.dataserver.readers.interface import LiesInFiles, SeriesReader
+from cluster.frame_runs import EvenRun, read_at
+
+_READ_BYTES: Final = 1 << 20
+_LEAST_PIECE_BYTES: Final = 1 << 20  # smaller ones cost more to ask the system for than to copy
+CAN_SEND_FILES: Final = sys.platform != "win32" and sys.byteorder == "little"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes [offset, offset + count) of file number `file`."""
+
+    file: int
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes [offset, offset + count) of an open file."""
+
+    file: io.FileIO
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True)
+class LyingFrames:
+    """Frames to send from the files in which they lie, after what comes before them; whoever has them closes them."""
+
+    count: int
+    head: bytes
+    pieces: Sequence[Piece]
+
+    @property
+    def nbytes(self) -> int:
+        """Return the length of all that is sent."""
+        return len(self.head) + sum(piece.count for piece in self.pieces)
+
+    def close(self) -> None:
+        """Close the files."""
+        close(self.pieces)
+
+
+def lying_frames(reader: SeriesReader, start: int, stop: int) -> LyingFrames | None:
+    """Return frames [start, stop) as pieces of files, or None if they must be read; raises OSError."""
+    shape = reader.shape
+    runs = reader.runs() if isinstance(reader, LiesInFiles) and shape.complete else None
+    if runs is None or any(first < stop and start < last for first, last in shape.missing):
+        return None
+    places = places_of(runs, shape.frame_bytes, start, stop)
+    if places is None:
+        return None
+    pieces = opened(places, reader.files)
+    try:
+        crc = checksum(pieces)
+    except BaseException:
+        close(pieces)
+        raise
+    if crc is None:
+        close(pieces)
+        return None
+    head = raw_frames_head(start, (stop - start, shape.height, shape.width), shape.dtype, crc)
+    return LyingFrames(stop - start, head, pieces)
+
+
+def places_of(runs: Iterable[EvenRun], frame_bytes: int, start: int, stop: int) -> list[Place] | None:
+    """Return where frames [start, stop) lie, in order, or None if one lies nowhere or they are too scattered to be worth it."""
+    places: list[Place] = []
+    at = start
+    for run in sorted(runs, key=lambda run: run.frame):
+        first, after = max(at, run.frame), min(stop, run.frame + run.count)
+        if first >= after:
+            continue
+        if first > at:
+            return None
+        offset, count = run.offset + (first - run.frame) * run.stride, after - first
+        if run.stride == frame_bytes:
+            places.append(Place(run.file, offset, count * frame_bytes))
+        elif frame_bytes < _LEAST_PIECE_BYTES:
+            return None
+        else:
+            places += [Place(run.file, offset + n * run.stride, frame_bytes) for n in range(count)]
+        at = after
+    worth = sum(place.count for place in places) >= _LEAST_PIECE_BYTES * len(places)
+    return places if at == stop and worth else None
+
+
+def opened(places: Sequence[Place], files: Sequence[Path]) -> list[Piece]:
+    """Return the places as pieces of files opened for this; each must be closed. Raises OSError."""
+    pieces: list[Piece] = []
+    try:
+        for number, group in groupby(places, key=lambda place: place.file):
+            file = files[number].open("rb", buffering=0)
+            pieces += [Piece(file, place.offset, place.count) for place in group]
+    except BaseException:
+        close(pieces)
+        raise
+    return pieces
+
+
+def close(pieces: Iterable[Piece]) -> None:
+    """Close the files."""
+    for piece in pieces:
+        piece.file.close()
+
+
+def checksum(pieces: Iterable[Piece]) -> int | None:
+    """Return the CRC-32 of all pieces one after the other, or None if a file ends before; raises OSError.
+
+    Reads through one small buffer, which stays in the processor's cache: the bytes themselves are sent by the system.
+    """
+    crc = 0
+    buffer = memoryview(bytearray(_READ_BYTES))
+    for piece in pieces:
+        for offset, count in _steps(piece):
+            got = read_at(piece.file.fileno(), offset, buffer[:count])
+            if got != count:
+                return None
+            crc = isal_zlib.crc32(buffer[:count], crc)
+    return crc
+
+
+def _steps(piece: Piece) -> Iterator[tuple[int, int]]:
+    for at in range(0, piece.count, _READ_BYTES):
+        yield piece.offset + at, min(_READ_BYTES, piece.count - at)

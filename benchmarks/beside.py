@@ -1,13 +1,15 @@
-"""How does the cluster compare with nginx as a server of frames, and with Dask as a scheduler of tasks?
+"""How does the cluster compare with nginx as a server of frames, with Dask as a scheduler of tasks, with PYME's cluster as a whole?
 
-    python benchmarks/beside.py [--seconds 4] [--tasks 5000] [--repeats 3] [--quick]
+    python benchmarks/beside.py [--seconds 4] [--tasks 5000] [--repeats 3] [--pyme peers/pyme/bin/python] [--quick]
 
 By turns, in one run, on one machine:
 
-1. The data server of `clusterofone -n 0` sends ranges of 8 MB of 256² frames of a TIFF, and nginx (one worker process,
+1. The data server of `clusterofone -n 0` sends ranges of 8, 64 and 128 MB of 256² frames of a TIFF (workers ask for up to 128 MB at once), and nginx (one worker process,
    sendfile) the same bodies as files, to the same client: a few threads that read plain sockets. Without nginx that part is left out.
 2. Tasks without work from two workers: ours over HTTP, each durable before it is acknowledged (`task_rate.py`), and Dask
    distributed's, two worker processes of one thread, in memory (`pip install distributed`).
+3. With `--pyme` (its environment: benchmarks/README.md) the pipeline of `workload.py`'s 256² frames through PYME's data server, rule server and
+   node server with two workers, from the push of the rule until all is localised, and through ours, from the submit to the `.h5r`.
 
 Prints one JSON line: MB/s of both with the processor seconds a GB, tasks/s of both, medians, and their ratios.
 """
@@ -17,9 +19,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -35,8 +39,10 @@ import tifffile
 from running_cluster import Cluster
 from surroundings import surroundings
 from task_rate import _METADATA, _no_work, _sparse_series
+from workload import Workload, series
 
-_SIDE, _RANGE, _RANGES, _CLIENTS = 256, 64, 16, 4
+_SIDE, _FRAMES, _CLIENTS = 256, 2048, 4
+_FRAMES_OF_RANGES = (64, 512, 1024)
 _NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
@@ -55,12 +61,15 @@ def main() -> None:
         root = Path(name)
         _sparse_series(root / "data")
         rng = np.random.default_rng(1)
-        frames = rng.poisson(100.0, (_RANGE * _RANGES, _SIDE, _SIDE)).astype(np.uint16)
+        frames = rng.poisson(100.0, (_FRAMES, _SIDE, _SIDE)).astype(np.uint16)
         tifffile.imwrite(root / "data" / "served.tif", frames, photometric="minisblack")
         cluster = Cluster(root, 0)
         with cluster as client:
             if shutil.which("nginx"):
-                result["frames"] = _served(cluster, client.identity().dataservers[0].port, root, options)
+                port = client.identity().dataservers[0].port
+                for count in _FRAMES_OF_RANGES:
+                    size = round(count * _SIDE * _SIDE * 2 / 1e6)
+                    result[f"ranges_of_{size}_mb"] = _served(cluster, port, root, count, options)
             job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
             ours, dask = [], []
             for _ in range(options.repeats):
@@ -71,19 +80,26 @@ def main() -> None:
         "dask": median(dask),
         "ratio": round(median(a / b for a, b in zip(ours, dask, strict=True)), 3),
     }
+    if options.pyme is not None:
+        result["cluster"] = _beside_pyme(options)
     result["others"] = {"distributed": metadata.version("distributed"), "nginx": _nginx_version()}
     print(json.dumps(result | surroundings()))
 
 
-def _served(cluster: Cluster, port: int, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _served(
+    cluster: Cluster, port: int, root: Path, count: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Compare on ranges of `count` frames."""
+    root = root / f"nginx-{count}"
     ours = [
-        f"/api/v1/series/served.tif/frames?start={n * _RANGE}&stop={(n + 1) * _RANGE}" for n in range(_RANGES)
+        f"/api/v1/series/served.tif/frames?start={start}&stop={start + count}"
+        for start in range(0, _FRAMES, count)
     ]
     nginx_port, process = _nginx(root, port, ours, cluster.token)
     try:
         servers = {
             "ours": (port, ours, cluster.process("dataserver")),
-            "nginx": (nginx_port, [f"/{n}" for n in range(_RANGES)], psutil.Process(process.pid)),
+            "nginx": (nginx_port, [f"/{n}" for n in range(len(ours))], psutil.Process(process.pid)),
         }
         rates: dict[str, list[float]] = {name: [] for name in servers}
         cpu: dict[str, list[float]] = {name: [] for name in servers}
@@ -106,21 +122,18 @@ def _served(cluster: Cluster, port: int, root: Path, options: argparse.Namespace
 
 
 def _nginx(root: Path, port: int, paths: list[str], token: str) -> tuple[int, subprocess.Popen[bytes]]:
-    files = root / "nginx" / "files"
+    files = root / "files"
     files.mkdir(parents=True)
     for number, path in enumerate(paths):
         reply = httpx.get(f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Bearer {token}"})
         (files / str(number)).write_bytes(reply.raise_for_status().content)
     with socket.create_server(("127.0.0.1", 0)) as free:
         own = int(free.getsockname()[1])
-    config = root / "nginx" / "nginx.conf"
+    config = root / "nginx.conf"
     config.write_text(
-        "user root;" * (psutil.Process().username() == "root")
-        + _NGINX.format(folder=root / "nginx", port=own)
+        "user root;" * (psutil.Process().username() == "root") + _NGINX.format(folder=root, port=own)
     )
-    process = subprocess.Popen(
-        ["nginx", "-c", str(config), "-p", str(root / "nginx")], stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(["nginx", "-c", str(config), "-p", str(root)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
@@ -129,7 +142,7 @@ def _nginx(root: Path, port: int, paths: list[str], token: str) -> tuple[int, su
             time.sleep(0.05)
         else:
             return own, process
-    raise SystemExit("nginx does not serve: " + (root / "nginx" / "error.log").read_text())
+    raise SystemExit("nginx does not serve: " + (root / "error.log").read_text())
 
 
 def _read(port: int, paths: list[str], token: str, seconds: float) -> int:
@@ -190,6 +203,49 @@ def _dask(tasks: int) -> float:
         return round(tasks / (time.perf_counter() - began), 1)
 
 
+def _beside_pyme(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare whole clusters of two workers; PYME's gets fewer frames, so that its turn ends."""
+    frames, scripts = (60, 400) if options.quick else (options.pyme_frames, 20_000), Path(__file__).parent
+    ours, pyme = [], []
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            film = Path(name) / "film.npy"
+            np.save(film, series(Workload(frames=200))[0])
+            words = [str(scripts / "peers" / "run_pyme_cluster.py"), str(film), str(frames[0]), "2", name]
+            found = _answer(str(options.pyme), *words)
+        rate, after = found["frames"] / found["seconds"], found["seconds"] - found["first_s"]
+        pyme.append((rate, (found["frames"] - found["first_done"]) / after, found["first_s"]))
+        words = [
+            str(scripts / "cluster_rate.py"),
+            "--frames",
+            str(frames[1]),
+            "--repeats",
+            "1",
+            "--workers",
+            "2",
+        ]
+        ours.append(_answer(sys.executable, *words))
+    rates = [one["cluster_frames_per_s"] for one in ours]
+    return {
+        "frames_per_s": {"ours": median(rates), "pyme": round(median(rate for rate, _, _ in pyme), 2)},
+        "pyme_frames_per_s_after_the_first": round(median(after for _, after, _ in pyme), 2),
+        "first_s": {
+            "ours": median(one["first_result_s"] for one in ours),
+            "pyme": round(median(first for _, _, first in pyme), 2),
+        },
+        "ratio": round(median(a / b for a, (b, _, _) in zip(rates, pyme, strict=True)), 1),
+        "ratio_after_the_first": round(median(a / b for a, (_, b, _) in zip(rates, pyme, strict=True)), 1),
+    }
+
+
+def _answer(python: str, *words: str) -> dict[str, Any]:
+    path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [python, *words], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
 def _nothing(number: int) -> int:
     return number
 
@@ -211,6 +267,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pyme", type=Path, help="the interpreter that has PYME")
+    parser.add_argument("--pyme-frames", type=int, default=600)
     parser.add_argument("--quick", action="store_true", help="only show that the script works")
     return parser.parse_args()
 

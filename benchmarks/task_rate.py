@@ -1,6 +1,6 @@
 """What does a task cost the scheduler, and how many workers can it serve?
 
-    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--task-s 10] [--seconds 40] [--folder DIR] [--quick]
+    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--task-s 10] [--seconds 40] [--folder DIR] [--picture PNG] [--quick]
 
 A real scheduler and data server (`clusterofone -n 0`) and workers that are simulated, but speak to it over real HTTP as real ones do: register,
 lease, keep alive, commit a result of one row with a lease for the next in the same request.
@@ -18,8 +18,10 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,9 +77,40 @@ def main() -> None:
                 "submit_of_10_million_frames_s": round(time.perf_counter() - began, 3),
             }
             result["two_workers"] = asyncio.run(_no_work(cluster, client, job.id, options.tasks))
+            found = {}
             for workers in options.workers:
-                result[f"{workers}_workers"] = asyncio.run(_many(cluster, client, job.id, workers, options))
+                found[workers] = asyncio.run(_many(cluster, client, job.id, workers, options))
+                print(workers, "workers:", json.dumps(found[workers]), file=sys.stderr)
+                result[f"{workers}_workers"] = found[workers]
+    if options.picture is not None:
+        _draw(
+            {n: case for n, case in found.items() if case["commits_per_s"]}, options.task_s, options.picture
+        )
     print(json.dumps(result | surroundings()))
+
+
+def _draw(found: Mapping[int, Mapping[str, float]], task_s: float, path: Path) -> None:
+    """Latency, and what is busy, against the number of workers."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=[3, 2])
+    workers = list(found)
+    for key, label in (("commit_p99_ms", "99 %"), ("commit_p50_ms", "median")):
+        above.plot(workers, [case[key] for case in found.values()], "o-", label=label)
+    above.axhline(50, color="0.5", linestyle="--", linewidth=1)
+    above.set(yscale="log", ylabel="from a commit to its answer [ms]")
+    above.set_title(
+        f"Simulated workers over real HTTP, tasks of {task_s:g} s (dashed: the goal)", fontsize=10
+    )
+    above.legend(fontsize=8)
+    for key, label in (("scheduler_busy", "scheduler"), ("driver_busy", "process that plays the workers")):
+        below.plot(workers, [case[key] for case in found.values()], "o-", label=label)
+    below.set(xscale="log", xlabel="workers", ylabel="busy [part of a core]", ylim=(0, 1.05))
+    below.set_xticks(workers, [f"{n:,}" for n in workers], minor=False)
+    below.minorticks_off()
+    below.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def _options() -> argparse.Namespace:
@@ -89,6 +122,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--task-s", type=float, default=10.0)
     parser.add_argument("--seconds", type=float, default=40.0, help="how long each number of workers runs")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
+    parser.add_argument("--picture", type=Path, help="draw latency and load against the number of workers")
     parser.add_argument("--quick", action="store_true", help="only show that the script works")
     options = parser.parse_args()
     if options.quick:
@@ -152,6 +186,8 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _latency(seen: Seen) -> dict[str, float]:
+    if not seen.latencies_s:
+        return {}
     p50, p99 = np.quantile(seen.latencies_s, [0.5, 0.99]) * 1000
     return {"commit_p50_ms": round(p50, 1), "commit_p99_ms": round(p99, 1)}
 

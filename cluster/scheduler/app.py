@@ -97,7 +97,7 @@ async def list_jobs(scheduler: Scheduler) -> JobList:
 @jobs.get("/jobs/{job_id}", dependencies=[VIEWER])
 async def show_job(job_id: str, scheduler: Scheduler) -> JobDetail:
     """Return a job with everything that decides its result."""
-    return scheduler.state.detail(job_id)
+    return await scheduler.state.detail(job_id)
 
 
 @jobs.delete("/jobs/{job_id}", dependencies=[SUBMITTER])
@@ -127,7 +127,7 @@ async def follow_job(job_id: str, scheduler: Scheduler) -> StreamingResponse:
 @jobs.get("/jobs/{job_id}/spec", dependencies=[WORKER])
 async def show_spec(job_id: str, scheduler: Scheduler) -> JobSpec:
     """Return all that a worker must know of a job."""
-    return scheduler.spec(job_id)
+    return await scheduler.spec(job_id)
 
 
 @jobs.post("/preview", dependencies=[SUBMITTER])

@@ -199,13 +199,13 @@ def _toll_values(toll: Toll) -> dict[str, Any]:
 # --- from the journal -------------------------------------------------------------------------------------------
 
 
-def load_jobs(connection: sqlite3.Connection) -> list[JobRow]:
-    """Return the jobs as they were submitted."""
+def load_jobs(connection: sqlite3.Connection) -> Iterator[JobRow]:
+    """Yield the jobs as they were submitted, one at a time: their sheets may be large."""
     rows = connection.execute(
         "SELECT sheet, phase, idempotency_key, request_digest, started, finished, output, growth FROM jobs ORDER BY position"
     )
-    return [
-        JobRow(
+    for sheet, phase, key, digest, started, finished, output, growth in rows:
+        yield JobRow(
             sheet=Sheet.model_validate_json(sheet),
             phase=_phase(phase),
             progress=Progress(started=started, finished=finished, output=output),
@@ -213,8 +213,12 @@ def load_jobs(connection: sqlite3.Connection) -> list[JobRow]:
             digest=digest,
             growth=None if growth is None else _growth(json.loads(growth)),
         )
-        for sheet, phase, key, digest, started, finished, output, growth in rows
-    ]
+
+
+def load_sheet(connection: sqlite3.Connection, job_id: str) -> Sheet | None:
+    """Return the sheet of a job, None if there is no such job."""
+    row = connection.execute("SELECT sheet FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    return None if row is None else Sheet.model_validate_json(row[0])
 
 
 def _growth(said: dict[str, Any]) -> Growth:

@@ -56,6 +56,8 @@ class Follower:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, job_id: str) -> None:
+        if not self._wanted(job_id):  # it was cancelled before this began
+            return
         sheet = self._state.job(job_id).sheet
         watch = IdleWatch(float(sheet.analysis["idle_limit_s"]), self._state.clocks.now)
         problem = ""

@@ -59,12 +59,12 @@ class Looks:
 
     def histograms(self, job_id: str, filters: str | None, bins: int) -> JobHistograms:
         """Count the localisations so far; raises `NotFound`, `Invalid`."""
-        sheet, chosen = self._state.job(job_id).sheet, Filters.parse(filters)
+        sheet, chosen = self._state.sheet_now(job_id), Filters.parse(filters)
         name = ("histograms", job_id, filters or "", str(bins))
         return self._shared(name, lambda: histograms(self._columns.of(sheet), chosen, bins=bins))
 
     def _picture(self, job_id: str, query: PictureQuery) -> Picture:
-        sheet = self._state.job(job_id).sheet
+        sheet = self._state.sheet_now(job_id)
         drift = None if query.drift is None else self.drift(job_id, query.drift)
         shown = Shown(self._columns.of(sheet), Filters.parse(query.filters), drift)
         return picture_of(sheet, shown, look_of(query))
@@ -101,5 +101,5 @@ class Looks:
         job = self._state.view(job_id)
         if method == "markers":
             return self._drift.of_markers(job_id, None if job.output is None else Path(job.output))
-        columns = self._columns.of(self._state.job(job_id).sheet)
+        columns = self._columns.of(self._state.sheet_now(job_id))
         return self._drift.by_correlation(job_id, columns, ended=self._state.has_ended(job_id))

@@ -45,7 +45,7 @@ class Merger:
             if not isinstance(phase, Merging | Cancelling):
                 return
             failed = None
-            if self._state.job(job_id).sheet.kind == "localise":
+            if self._state.job(job_id).brief.kind == "localise":
                 failed = await self._made(job_id, is_partial=isinstance(phase, Cancelling))
             try:
                 await self._state.settled(self._state.core.merged(job_id, failed=failed))

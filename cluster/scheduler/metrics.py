@@ -89,7 +89,7 @@ class _State(Collector):
         shown = [
             job
             for job_id, job in self._service.state.core.jobs.items()
-            if (known := self._service.state.known.get(job_id)) and known.sheet.kind == "localise"
+            if (known := self._service.state.known.get(job_id)) and known.brief.kind == "localise"
         ]
         states = dict.fromkeys(_JOB_STATES, 0) | Tally(state_of(job) for job in shown)
         yield gauge_by("clusterofone_jobs", "Jobs known, by state.", "state", states.items())

@@ -43,7 +43,7 @@ class OnDone:
 
     def start(self, job_id: str) -> None:
         """Run the command for a job that has just ended."""
-        if self._command is None or self._state.job(job_id).sheet.kind != "localise":
+        if self._command is None or self._state.job(job_id).brief.kind != "localise":
             return
         task = asyncio.create_task(self._run(job_id, self._command))
         self._tasks.add(task)

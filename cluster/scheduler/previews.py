@@ -58,7 +58,7 @@ class PreviewDesk:
         sheet = await self._submissions.preview(request)
         job_id = sheet.job_id
         began = self._state.clocks.now()
-        self._state.known[job_id] = Known(sheet)
+        self._state.known[job_id] = Known(sheet.brief, sheet)
         try:
             self._state.posted(self._state.core.submit(sheet.order()))
             await self._wait(job_id, began)

@@ -18,14 +18,14 @@ from cluster.scheduler.core.phases import (
     Running,
 )
 from cluster.scheduler.core.tasks import Failed
-from cluster.scheduler.sheets import Sheet
+from cluster.scheduler.sheets import Brief, Sheet
 
 TERMINAL: Final = frozenset({"done", "done_with_errors", "cancelled", "failed"})
 _RATE_WINDOW_S: Final = 30.0
 _LONGEST_LIST: Final = 1000
 
 
-@dataclass
+@dataclass(slots=True)
 class Progress:
     """What the shell notes of a job while it runs. Wall-clock times are Unix seconds; `commits` are monotonic."""
 
@@ -33,20 +33,26 @@ class Progress:
     finished: float | None = None
     output: str | None = None
     failed_frames: list[FailedFrames] = field(default_factory=list)
-    commits: deque[tuple[float, int]] = field(default_factory=deque)
+    commits: deque[tuple[float, int]] | None = None  # while it runs: an empty deque is not small
     cpus: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     phase: str = ""  # as it was last logged
 
     def note_commit(self, now: float, frames: int) -> None:
         """Count frames towards the rate."""
+        if self.commits is None:
+            self.commits = deque()
         self.commits.append((now, frames))
         while self.commits and now - self.commits[0][0] > _RATE_WINDOW_S:
             self.commits.popleft()
 
+    def forget_commits(self) -> None:
+        """Drop what only the rate of a running job needs: the job has ended."""
+        self.commits = None
+
     def rate(self, now: float) -> float | None:
         """Return frames per second lately; None while two commits have not come in."""
-        recent = [(at, frames) for at, frames in self.commits if now - at <= _RATE_WINDOW_S]
+        recent = [(at, frames) for at, frames in self.commits or () if now - at <= _RATE_WINDOW_S]
         if len(recent) < 2:
             return None
         elapsed = now - recent[0][0]
@@ -71,22 +77,22 @@ def state_of(job: CoreJob) -> JobState:
             assert_never(job.phase)
 
 
-def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
+def view(brief: Brief, job: CoreJob, progress: Progress, now: float) -> Job:
     """Return a job as everyone sees it."""
     tally = job.tally
     state = state_of(job)
     rate = _overall_rate(job, progress) if state in TERMINAL else progress.rate(now)
     to_do = job.total - tally.frames
     return Job(
-        id=sheet.job_id,
-        name=sheet.name,
-        owner=sheet.owner,
-        machine=sheet.machine,
-        kind=sheet.kind,
+        id=brief.job_id,
+        name=brief.name,
+        owner=brief.owner,
+        machine=brief.machine,
+        kind=brief.kind,
         state=state,
-        series=sheet.series,
-        priority=sheet.priority,
-        fit=sheet.fit,
+        series=brief.series,
+        priority=brief.priority,
+        fit=brief.fit,
         frames=FrameCounts(
             total=job.total, localised=tally.localised, skipped=tally.skipped, failed=tally.failed
         ),
@@ -98,8 +104,8 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
         output=progress.output if state in TERMINAL else None,
         error=_error(job),
         failed_frames=failed_frames(job, progress)[:_LONGEST_LIST],
-        notes=[*sheet.notes, *progress.notes, *_mixture_notes(progress), *_present_notes(job)],
-        created=sheet.created,
+        notes=[*brief.notes, *progress.notes, *_mixture_notes(progress), *_present_notes(job)],
+        created=brief.created,
         started=progress.started,
         finished=progress.finished,
     )
@@ -107,7 +113,7 @@ def view(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> Job:
 
 def detail(sheet: Sheet, job: CoreJob, progress: Progress, now: float) -> JobDetail:
     """Return a job with everything that decides its result."""
-    seen = view(sheet, job, progress, now)
+    seen = view(sheet.brief, job, progress, now)
     return JobDetail(**dict(seen), analysis=sheet.analysis, metadata=sheet.metadata, facts=sheet.facts)
 
 

@@ -67,9 +67,8 @@ class Pruner:
             if self._state.signals.closing or output is None:
                 return
             try:
-                why_not = await asyncio.to_thread(
-                    self._results.difference, self._state.job(job_id).sheet, output
-                )
+                sheet = await self._state.sheet(job_id)
+                why_not = await asyncio.to_thread(self._results.difference, sheet, output)
                 if why_not is not None:
                     logger.warning("the results of job %s are kept: %s", job_id, why_not)
                     return

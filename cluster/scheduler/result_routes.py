@@ -66,7 +66,7 @@ def download_rows(
     job_id: str, scheduler: Scheduler, from_row: Annotated[int, Query(ge=0, lt=2**63)] = 0
 ) -> Response:
     """Send the rows so far (npy), in the order of their commits; X-Next-Row says where to go on."""
-    rows, after = scheduler.results.rows_from(scheduler.state.job(job_id).sheet, from_row)
+    rows, after = scheduler.results.rows_from(scheduler.state.sheet_now(job_id), from_row)
     body = io.BytesIO()
     np.save(body, rows, allow_pickle=False)
     return Response(body.getvalue(), media_type="application/x-npy", headers={"x-next-row": str(after)})

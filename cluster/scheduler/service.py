@@ -215,7 +215,7 @@ class Service:
             if known.digest != digest:
                 raise Conflict("this Idempotency-Key was used for another job", field="Idempotency-Key")
             await self.state.journal.write([])
-            return self.state.view(known.sheet.job_id), False
+            return self.state.view(known.brief.job_id), False
 
     async def check(self, request: JobRequest) -> JobCheck:
         """Return what a job would be; raises as `Submissions.check`."""
@@ -223,7 +223,7 @@ class Service:
 
     def jobs(self) -> list[Job]:
         """Return the jobs, newest first; previews are nobody's business."""
-        shown = [job_id for job_id, known in self.state.known.items() if known.sheet.kind == "localise"]
+        shown = [job_id for job_id, known in self.state.known.items() if known.brief.kind == "localise"]
         return [self.state.view(job_id) for job_id in reversed(shown)]
 
     async def cancel(self, job_id: str) -> Job:
@@ -240,8 +240,10 @@ class Service:
 
     async def retry(self, job_id: str) -> Job:
         """Put the failed tasks of a job back to work."""
-        self.state.job(job_id)
-        await self.state.settled(self.state.core.retry(job_id, now=self.state.clocks.now()))
+        sheet = await self.state.sheet(job_id)
+        decided = self.state.core.retry(job_id, now=self.state.clocks.now())
+        self.state.job(job_id).held = sheet
+        await self.state.settled(decided)
         return self.state.view(job_id)
 
     def foreign_fits(self) -> dict[str, ForeignFit]:
@@ -259,9 +261,9 @@ class Service:
         facts = (await self._series.locate(series)).facts
         return await self._lab.profiles(facts.path, facts.metadata)
 
-    def spec(self, job_id: str) -> JobSpec:
-        """Return what a worker must know of a job; raises `NotFound`."""
-        return self.state.job(job_id).sheet.spec(self.dataservers.present())
+    async def spec(self, job_id: str) -> JobSpec:
+        """Return what a worker must know of a job; raises `NotFound`, and `Unavailable` if the journal cannot be read."""
+        return (await self.state.sheet(job_id)).spec(self.dataservers.present())
 
     async def events(self, job_id: str) -> AsyncIterator[Job | None]:
         """Yield a job at each change, not too often, until it ends; None keeps the stream alive."""
@@ -318,7 +320,7 @@ class Service:
         sheet = self._room.noted(await self._submissions.job(request, self._taken_outputs))
         if self.state.signals.closing:
             raise Unavailable("the scheduler is stopping")
-        self.state.known[sheet.job_id] = Known(sheet, idempotency_key=key, digest=digest)
+        self.state.known[sheet.job_id] = Known(sheet.brief, sheet, idempotency_key=key, digest=digest)
         try:
             await self.state.settled(self.state.core.submit(sheet.order()))
         except ClusterError:
@@ -330,9 +332,9 @@ class Service:
     def _taken_outputs(self) -> set[str]:
         """Return the files that jobs under way will write."""
         return {
-            known.sheet.output
+            known.brief.output
             for job_id, known in self.state.known.items()
-            if known.sheet.output is not None and not self.state.has_ended(job_id)
+            if known.brief.output is not None and not self.state.has_ended(job_id)
         }
 
     def _of_key(self, key: str) -> Known | None:

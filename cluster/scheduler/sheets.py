@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ from cluster.protocol import (
 from cluster.scheduler.core import Growth, JobOrder
 from cluster.scheduler.foreign_fits import fit_of
 from fitting import fits
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What lists show of a job's sheet: all of it that is kept in memory once the job has ended."""
+
+    job_id: str
+    name: str
+    owner: str
+    machine: str
+    kind: JobKind
+    priority: int
+    series: str
+    fit: str
+    output: str | None
+    notes: tuple[str, ...]
+    created: float
 
 
 class Sheet(Message):
@@ -53,6 +71,23 @@ class Sheet(Message):
     notes: list[str]
     created: float
     declared: FitDeclaration | None = None
+
+    @property
+    def brief(self) -> Brief:
+        """Return what lists show of it."""
+        return Brief(
+            job_id=self.job_id,
+            name=self.name,
+            owner=self.owner,
+            machine=self.machine,
+            kind=self.kind,
+            priority=self.priority,
+            series=self.series,
+            fit=self.fit,
+            output=self.output,
+            notes=tuple(self.notes),
+            created=self.created,
+        )
 
     @property
     def values(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from weakref import WeakValueDictionary
 
 
 class Signal:
@@ -41,21 +41,25 @@ class Signal:
 
 
 class Signals:
-    """What can be waited for: work to lease, and changes of each job. Closing wakes everyone for good."""
+    """What can be waited for: work to lease, and changes of each job. Closing wakes everyone for good.
+
+    The signal of a job lives as long as somebody holds it, so that jobs which nobody watches cost nothing.
+    """
 
     def __init__(self) -> None:
         self.work = Signal()
         self.closing = False
-        self._jobs: defaultdict[str, Signal] = defaultdict(Signal)
+        self._jobs: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def job(self, job_id: str) -> Signal:
-        """Return the signal of a job's changes."""
-        return self._jobs[job_id]
+        """Return the signal of a job's changes; hold it for as long as they matter."""
+        return self._jobs.setdefault(job_id, Signal())
 
     def changed(self, job_id: str) -> None:
         """Wake those who watch a job."""
-        if job_id in self._jobs:
-            self._jobs[job_id].pulse()
+        signal = self._jobs.get(job_id)
+        if signal is not None:
+            signal.pulse()
 
     def forget(self, job_id: str) -> None:
         """Wake those who watch a job for the last time."""
@@ -67,5 +71,5 @@ class Signals:
         """Wake everyone, to end."""
         self.closing = True
         self.work.pulse()
-        for signal in self._jobs.values():
+        for signal in list(self._jobs.values()):
             signal.pulse()

@@ -7,6 +7,7 @@ journal in the same breath. `settled` answers only once that is on the disk.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -27,7 +28,7 @@ from cluster.scheduler.core.tasks import Ready
 from cluster.scheduler.entries import JobRow
 from cluster.scheduler.journal import Journal, Statement
 from cluster.scheduler.progress import Progress
-from cluster.scheduler.sheets import Sheet
+from cluster.scheduler.sheets import Brief, Sheet
 from cluster.scheduler.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -44,14 +45,25 @@ class Clocks:
     wall: Callable[[], float]
 
 
-@dataclass
+@dataclass(slots=True)
 class Known:
-    """What the shell knows of a job beside the core."""
+    """What the shell knows of a job beside the core.
 
-    sheet: Sheet
+    The sheet is held until the job ends. Then it lies in the journal alone: it is tens of kilobytes, and grows with
+    the metadata of a series, while what a list shows does not.
+    """
+
+    brief: Brief
+    held: Sheet | None
     progress: Progress = field(default_factory=Progress)
     idempotency_key: str | None = None
     digest: str | None = None
+
+    @property
+    def sheet(self) -> Sheet:
+        """Return the sheet of a job that has not ended."""
+        assert self.held is not None, f"job {self.brief.job_id} has ended"
+        return self.held
 
 
 class State:
@@ -79,12 +91,23 @@ class State:
     def view(self, job_id: str) -> Job:
         """Return a job as everyone sees it; raises `NotFound`."""
         known = self.job(job_id)
-        return progress.view(known.sheet, self.core.job(job_id), known.progress, self.clocks.now())
+        return progress.view(known.brief, self.core.job(job_id), known.progress, self.clocks.now())
 
-    def detail(self, job_id: str) -> JobDetail:
-        """Return a job with all that decides its result; raises `NotFound`."""
+    async def detail(self, job_id: str) -> JobDetail:
+        """Return a job with all that decides its result; raises `NotFound`, and `Unavailable` if the journal cannot be read."""
+        sheet = await self.sheet(job_id)
         known = self.job(job_id)
-        return progress.detail(known.sheet, self.core.job(job_id), known.progress, self.clocks.now())
+        return progress.detail(sheet, self.core.job(job_id), known.progress, self.clocks.now())
+
+    async def sheet(self, job_id: str) -> Sheet:
+        """Return the sheet of any job; raises `NotFound`, and `Unavailable` if the journal cannot be read."""
+        held = self.job(job_id).held
+        return held or _found(job_id, await self.journal.read(lambda db: entries.load_sheet(db, job_id)))
+
+    def sheet_now(self, job_id: str) -> Sheet:
+        """Return the sheet of any job, waiting for it here: for threads; raises as `sheet`."""
+        held = self.job(job_id).held
+        return held or _found(job_id, self.journal.read_now(lambda db: entries.load_sheet(db, job_id)))
 
     def has_ended(self, job_id: str) -> bool:
         """Return whether a job will not change any more by itself."""
@@ -119,26 +142,34 @@ class State:
 
     def restore(self) -> None:
         """Read the journal; live leases get one fresh term, files half made are made again."""
-        jobs = self.journal.read_now(entries.load_jobs)
+        saved = self.journal.read_now(self._taken_up)
         workers = self.journal.read_now(entries.load_workers)
-        for row in jobs:
-            self.known[row.sheet.job_id] = Known(row.sheet, row.progress, row.idempotency_key, row.digest)
         self.cards = {record.order.worker_id: card for record, card in workers}
         records = [record for record, _ in workers]
-        saved = [JobSaved(row.sheet.order(), row.phase, row.growth) for row in jobs]
         tasks = self.journal.read_now(entries.load_tasks)
         self.core.restore([*records, *saved, *tasks], now=self.clocks.now())
         for job_id, frames in self.journal.read_now(lambda db: list(entries.load_failures(db))):
             self.note_failures(job_id, [frames])
         for job_id, cpu in self.journal.read_now(entries.load_cpus):
             self.job(job_id).progress.cpus.add(cpu)
-        for row in jobs:
-            if isinstance(row.phase, Merging | Cancelling):
-                self.on_settled(row.sheet.job_id)
+        for record in saved:
+            if isinstance(record.phase, Merging | Cancelling):
+                self.on_settled(record.order.job_id)
 
     def note_failures(self, job_id: str, failures: list[FailedFrames]) -> None:
         """Remember the failed frames of a committed result."""
         self.job(job_id).progress.failed_frames += failures
+
+    def _taken_up(self, connection: sqlite3.Connection) -> list[JobSaved]:
+        """Note the jobs of the journal, and return their records."""
+        saved = []
+        for row in entries.load_jobs(connection):
+            sheet, ended = row.sheet, isinstance(row.phase, Finished | Broken | Cancelled)
+            self.known[sheet.job_id] = Known(
+                sheet.brief, None if ended else sheet, row.progress, row.idempotency_key, row.digest
+            )
+            saved.append(JobSaved(sheet.order(), row.phase, row.growth))
+        return saved
 
     def _noted(self, records: tuple[Record, ...]) -> list[Statement]:
         return [statement for record in records for statement in self._note(record)]
@@ -150,7 +181,7 @@ class State:
             case JobForgotten(job_id=job_id):
                 known = self.known.pop(job_id)
                 self.signals.forget(job_id)
-                return [] if known.sheet.kind == _EPHEMERAL else entries.forget_job_statements(job_id)
+                return [] if known.brief.kind == _EPHEMERAL else entries.forget_job_statements(job_id)
             case TaskSaved():
                 return self._note_task(record)
             case WorkerSaved():
@@ -174,12 +205,16 @@ class State:
             self.on_settled(job_id)
         if isinstance(record.phase, Finished | Broken | Cancelled):
             self.on_ended(job_id)
-        if known.sheet.kind == _EPHEMERAL:
+        if known.brief.kind == _EPHEMERAL:
             return []
         row = JobRow(
             known.sheet, record.phase, known.progress, known.idempotency_key, known.digest, record.growth
         )
-        return [entries.job_statement(row)]
+        statement = entries.job_statement(row)
+        if isinstance(record.phase, Finished | Broken | Cancelled):
+            known.held = None
+            known.progress.forget_commits()
+        return [statement]
 
     def _stamp(self, noted: Progress, record: JobSaved) -> None:
         match record.phase:
@@ -196,5 +231,11 @@ class State:
         if isinstance(record.state, Ready):
             self.signals.work.pulse()
         known = self.known.get(record.job_id)
-        ephemeral = known is None or known.sheet.kind == _EPHEMERAL
+        ephemeral = known is None or known.brief.kind == _EPHEMERAL
         return [] if ephemeral else [entries.task_statement(record)]
+
+
+def _found(job_id: str, sheet: Sheet | None) -> Sheet:
+    if sheet is None:
+        raise NotFound(f"there is no job {job_id}")
+    return sheet

@@ -16,7 +16,7 @@ from cluster.scheduler.core.tasks import Done, Failed, Leased, Ready, TaskState
 _SMOOTHING = 0.3
 
 
-@dataclass
+@dataclass(slots=True)
 class Tally:
     """Sums over a job's settled tasks."""
 
@@ -35,6 +35,24 @@ class Tally:
 
 class Job:
     """A job's tasks and sums. Task i covers the frames that follow task i - 1, unless the order lists single frames."""
+
+    __slots__ = (
+        "_cursor",
+        "_queue",
+        "_starts",
+        "_states",
+        "_waiting",
+        "failed",
+        "growth",
+        "last_refusal",
+        "leased",
+        "order",
+        "paces",
+        "phase",
+        "seconds_per_frame",
+        "sequence",
+        "tally",
+    )  # jobs are known for as long as the cluster is
 
     def __init__(self, order: JobOrder, sequence: int) -> None:
         self.order = order

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 _LEAST_WEIGHT = 0.3  # of the newest result
 
 
-@dataclass
+@dataclass(slots=True)
 class Paces:
     """Seconds a frame by worker, each with the frames that they were last measured on."""
 

@@ -14,6 +14,7 @@ from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.shelf import Shelf
 
 _MOST_BYTES: Final = 1 << 30
+_MOST_JOBS: Final = 16  # that people look at by turns
 _BLOCK_ROWS: Final = 1 << 20
 
 
@@ -32,13 +33,19 @@ class _Held:
 
 
 class ColumnCache:
-    """The columns of the jobs that were looked at last, within a bound of memory; one larger than that is held while it is looked at, and no longer."""
+    """The columns of the few jobs that were looked at last, within a bound of memory; one larger than that is held while it is looked at, and no longer."""
 
     def __init__(
-        self, results: Results, shelf: Shelf | None = None, *, most_bytes: int = _MOST_BYTES
+        self,
+        results: Results,
+        shelf: Shelf | None = None,
+        *,
+        most_bytes: int = _MOST_BYTES,
+        most_jobs: int = _MOST_JOBS,
     ) -> None:
         self._results = results
         self._shelf = shelf
+        self._most_jobs = most_jobs
         self._most_bytes = most_bytes
         self._books = threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -71,8 +78,8 @@ class ColumnCache:
             held.parts = [Columns.joined(held.parts)]
 
     def _let_go(self) -> None:
-        """Forget what was looked at longest ago, until the rest is within the bound."""
+        """Forget what was looked at longest ago, until the rest is within the bounds."""
         with self._books:
             total = sum(held.nbytes for held in self._held.values())
-            while self._held and total > self._most_bytes:
+            while self._held and (total > self._most_bytes or len(self._held) > self._most_jobs):
                 total -= self._held.popitem(last=False)[1].nbytes

@@ -110,7 +110,10 @@ class DriftDesk:
     def _keep(self, job_id: str, found: Estimate) -> None:
         self._kept[job_id, found.method] = found
         while len(self._kept) > _MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
+            oldest, method = next(iter(self._kept))
+            del self._kept[oldest, method]
+            if method == "markers":
+                del self._stamps[oldest]
 
 
 def _correlated(blocks: Sequence[Columns], number: int, *, ended: bool) -> Estimate:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -88,10 +89,20 @@ async def check_job(request: JobRequest, scheduler: Scheduler) -> JobCheck:
     return await scheduler.check(request)
 
 
-@jobs.get("/jobs", dependencies=[VIEWER])
-async def list_jobs(scheduler: Scheduler) -> JobList:
+@jobs.get("/jobs", response_model=JobList, dependencies=[VIEWER])
+async def list_jobs(scheduler: Scheduler) -> StreamingResponse:
     """List the jobs, newest first."""
-    return JobList(jobs=scheduler.jobs())
+    return StreamingResponse(_list_of(scheduler.jobs()), media_type="application/json")
+
+
+async def _list_of(pages: Iterable[list[Job]]) -> AsyncIterator[str]:
+    """Yield the pages as one `JobList`: all jobs of months at once would hold up everybody else."""
+    before = '{"jobs":['
+    for page in filter(None, pages):
+        yield before + ",".join(job.model_dump_json() for job in page)
+        before = ","
+        await asyncio.sleep(0)
+    yield "]}" if before == "," else before + "]}"
 
 
 @jobs.get("/jobs/{job_id}", dependencies=[VIEWER])

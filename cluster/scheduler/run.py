@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.addresses import server_url
+from cluster.allocator import share_heaps
 from cluster.awake import awake_while
 from cluster.certificates import Certificate, of_this_machine
 from cluster.config import Places, SchedulerSettings, write_private
@@ -48,6 +49,7 @@ async def run(settings: SchedulerSettings, *, stop: asyncio.Event, ready: Callab
     Conflict
         If the port is taken, or another scheduler keeps its state in the same folder.
     """
+    share_heaps()
     listener = bind("scheduler", host=settings.host, port=settings.port)
     try:
         port = int(listener.getsockname()[1])

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 
 REFRESH_S: Final = 5.0
 _KEEP_STREAM_S: Final = 15.0
+_JOBS_A_PAGE: Final = 100
 
 
 @dataclass(frozen=True)
@@ -221,10 +222,13 @@ class Service:
         """Return what a job would be; raises as `Submissions.check`."""
         return await self._submissions.check(request)
 
-    def jobs(self) -> list[Job]:
-        """Return the jobs, newest first; previews are nobody's business."""
+    def jobs(self) -> Iterator[list[Job]]:
+        """Yield the jobs, newest first, so many at a time; previews are nobody's business."""
         shown = [job_id for job_id, known in self.state.known.items() if known.brief.kind == "localise"]
-        return [self.state.view(job_id) for job_id in reversed(shown)]
+        shown.reverse()
+        for at in range(0, len(shown), _JOBS_A_PAGE):
+            page = shown[at : at + _JOBS_A_PAGE]
+            yield [self.state.view(job_id) for job_id in page if job_id in self.state.known]
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; returns when the file of its finished frames is in place, if that is soon."""

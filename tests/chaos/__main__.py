@@ -73,7 +73,7 @@ def summary(seed: int, load: Load, roles: list[RoleProcess], counts: Counter[str
         f"jobs    {len(load.ended)} ended ({', '.join(f'{count} {what}' for what, count in sorted(kinds.items()))})",
         f"        {sum(one.retried > 0 for one in load.ended)} of them were retried by hand",
         f"frames  {frames['total']}: {frames['localised']} localised, {frames['skipped']} skipped, {frames['failed']} failed",
-        f"tables  {sum(one.same_table for one in load.ended)} of {len(load.ended)} are those of an undisturbed run",
+        f"tables  {sum(one.same_table for one in load.ended)} of {len(load.ended)} are those of an undisturbed run, as far as they go",
         *(f"BROKEN  {what}" for what in load.broken),
     ]
     return "\n".join(lines)

@@ -1,10 +1,12 @@
-"""What a lab does meanwhile: jobs on finished series, series that are acquired and followed, files that are uploaded."""
+"""What a lab does meanwhile: jobs on finished series, jobs that are cancelled, files that are replaced and put back, series
+that are acquired and followed, files that are uploaded."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +14,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import h5py
 import numpy as np
 import tifffile
 
@@ -20,22 +21,26 @@ from cluster.backoff import Backoff
 from cluster.protocol import NewSeries
 from cluster.series_writer import SeriesWriter
 from cluster.transport import BlockingLink
-from tests.chaos.cluster import ChaosCluster
+from tests.chaos.cluster import TERMINAL, ChaosCluster
+from tests.chaos.tables import Tables
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"threshold": 1.4},
     {"background_percentile": 0},
     {"estimator": "wls"},
+    {"track_fiducials": True, "fiducial_threshold": 1.0},  # drift is known from these
 )
 AT_ONCE = 3
 PATIENT = Backoff(first_s=0.1, longest_s=1.0, total_s=600.0)
 
 
-def table_of(output: str) -> bytes:
-    """Return the rows of a result file, as bytes."""
-    with h5py.File(output) as file:
-        return bytes(file["FitResults"][:].tobytes())
+def put_marker(series: Path) -> None:
+    """Add a bead to every frame of a series, which goes slowly to the right."""
+    stack = tifffile.imread(series)
+    frame, y, x = np.ogrid[: len(stack), : stack.shape[1], : stack.shape[2]]
+    bead = 600.0 * np.exp(-((y - 32.0) ** 2 + (x - 30.0 - 0.004 * frame) ** 2) / (2 * 3.0**2))
+    tifffile.imwrite(series, (stack + bead).astype(stack.dtype))
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Load:
     chance: Random
     count: Callable[[str], None]
     series: dict[str, int]
-    references: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    references: dict[tuple[str, int], Tables] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
     submitted: int = 0
     broken: list[str] = field(default_factory=list)
@@ -67,26 +72,75 @@ class Load:
     async def note_references(self) -> None:
         """Localise every series with all settings while nothing goes wrong."""
         for series in self.series:
+            put_marker(self.cluster.root / series)
             for number, settings in enumerate(SETTINGS):
                 job = await self.cluster.ended(
                     await self._submit(series, settings, f"reference {series} {number}")
                 )
                 assert job["state"] == "done", job
-                self.references[series, number] = table_of(job["output"])
-                assert self.references[series, number], f"{series} has no localisations"
+                tables = self.references[series, number] = Tables.of(job["output"])
+                assert len(tables.localisations), f"{series} has no localisations"
+                assert len(tables.markers) or not settings.get("track_fiducials"), f"{series} has no markers"
 
     async def go_on(self, stop: asyncio.Event) -> None:
         """Do one thing after the other, a few at once, until `stop`; return when all that was begun has ended."""
         await asyncio.gather(*(self._one_after_the_other(stop) for _ in range(AT_ONCE)))
 
     async def _one_after_the_other(self, stop: asyncio.Event) -> None:
-        kinds = [self._job, self._job, self._acquisition, self._upload]
+        kinds = [self._job, self._job, self._cancelled, self._replaced, self._acquisition, self._upload]
         while not stop.is_set():
             await self.chance.choice(kinds)()
 
     async def _job(self) -> None:
-        series, number = self.chance.choice(sorted(self.series)), self.chance.randrange(len(SETTINGS))
-        await self._watched(series, "job", series, number, through_proxy=True)
+        series, number = self._any()
+        what = "with markers" if "track_fiducials" in SETTINGS[number] else "plain"
+        await self._watched(series, what, series, number, through_proxy=True)
+
+    async def _cancelled(self) -> None:
+        """Cancel a job once it has begun: what is finished by then is kept, and is as it would have been."""
+        series, number = self._any()
+        job_id = await self._submit(
+            series, SETTINGS[number], f"cancelled {self.submitted}", through_proxy=True
+        )
+        await self._begun(job_id)
+        await self.cluster.answered("DELETE", f"{self.cluster.url}/api/v1/jobs/{job_id}")
+        job, whole = await self.cluster.ended(job_id), self.references[series, number]
+        if job["output"] is None:
+            good = job["state"] == "cancelled" and job["frames"]["localised"] == 0
+        else:
+            tables = Tables.of(job["output"])
+            good = len(tables.localisations) == job["localisations"] and (
+                whole.holds(tables) if job["state"] == "cancelled" else whole.same(tables)
+            )
+        self._note(series, "cancelled", job, good, 0)
+
+    async def _replaced(self) -> None:
+        """Put another file in the place of a series while its job runs, then the first one back, and have the rest done."""
+        source, other = self.chance.sample(sorted(self.series), 2)
+        path = f"replaced {next(self._names)}.tif"
+        file, kept, new = (self.cluster.root / f"{path}{suffix}" for suffix in ("", ".kept", ".new"))
+        shutil.copy(self.cluster.root / source.replace(".tif", ".json"), file.with_suffix(".json"))
+        shutil.copy(self.cluster.root / source, file)
+        shutil.copy(self.cluster.root / other, new)
+        job_id = await self._submit(path, SETTINGS[0], f"replaced {self.submitted}")
+        await self._begun(job_id)
+        kept.hardlink_to(file)
+        new.replace(file)
+        self.count("series replaced")
+        await self.cluster.ended(job_id)
+        kept.replace(file)
+        await self._finished(job_id, path, "replaced", self.references[source, 0])
+
+    def _any(self) -> tuple[str, int]:
+        """Draw a series, and the number of some settings."""
+        return self.chance.choice(sorted(self.series)), self.chance.randrange(len(SETTINGS))
+
+    async def _begun(self, job_id: str) -> None:
+        """Wait until a job has localised something, or has ended."""
+        while (job := await self.cluster.job(job_id))["frames"]["localised"] == 0:
+            if job["state"] in TERMINAL:
+                return
+            await asyncio.sleep(0.05)
 
     async def _acquisition(self) -> None:
         """Send a series frame by frame, and follow it."""
@@ -174,10 +228,14 @@ class Load:
         follow: bool = False,
         through_proxy: bool = False,
     ) -> None:
-        """Submit a job, wait for its end, have its failed tasks tried again as a person would, and look at its table."""
+        """Submit a job and see it through."""
         job_id = await self._submit(
             series, SETTINGS[number], f"{what} {self.submitted}", follow=follow, through_proxy=through_proxy
         )
+        await self._finished(job_id, series, what, self.references[source, number])
+
+    async def _finished(self, job_id: str, series: str, what: str, whole: Tables) -> None:
+        """Wait for the end of a job, have its failed tasks tried again as a person would, and look at its tables."""
         job, retried = await self.cluster.ended(job_id), 0
         while job["state"] in {"done_with_errors", "failed"} and retried < 20:
             if job["state"] == "failed" or job["frames"]["failed"]:
@@ -187,7 +245,11 @@ class Load:
             else:
                 break
             job = await self.cluster.ended(job_id)
-        same = job["state"] == "done" and table_of(job["output"]) == self.references[source, number]
+        self._note(
+            series, what, job, job["state"] == "done" and whole.same(Tables.of(job["output"])), retried
+        )
+
+    def _note(self, series: str, what: str, job: dict[str, Any], same: bool, retried: int) -> None:
         self.ended.append(Ended(series, what, job["state"], job["frames"], same, retried))
         if not same:
             self.broken.append(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.protocol import JobList
 from cluster.scheduler.columns import ColumnCache
 from cluster.scheduler.entries import load_kept_results
 
@@ -85,6 +86,17 @@ async def test_a_job_that_has_ended_costs_a_few_kilobytes_however_much_its_serie
     assert _reachable_bytes(sheet) > SHEET_BYTES
     assert _reachable_bytes(service.state.known[job_id], service.state.core.job(job_id)) < KEPT_BYTES
     assert each < TRACED_BYTES
+
+
+async def test_a_list_of_many_jobs_comes_whole_and_newest_first(hands: Any) -> None:
+    """It is sent some at a time."""
+    assert (await hands.http.get("/api/v1/jobs")).json() == {"jobs": []}
+
+    submitted = [await hands.submitted(name=f"job {number}") for number in range(205)]
+    listed = (await hands.http.get("/api/v1/jobs")).json()["jobs"]
+
+    assert [job["id"] for job in listed] == submitted[::-1]
+    assert JobList.model_validate({"jobs": listed}).jobs[-1].name == "job 0"
 
 
 async def test_of_the_jobs_that_people_looked_at_the_columns_of_a_few_stay(hands: Any, service: Any) -> None:

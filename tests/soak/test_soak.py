@@ -49,7 +49,7 @@ def test_a_slope_is_that_of_the_line_and_no_peak_moves_it() -> None:
 def test_what_grows_is_noticed_and_what_a_job_may_take_is_not(tmp_path: Path) -> None:
     samples = Samples(tmp_path)
     for minute in range(60):
-        samples.note("scheduler", "rss", 60.0 * minute, 10 * minute, 1e8 + 30e3 * 10 * minute)  # 30 kB a job
+        samples.note("scheduler", "rss", 60.0 * minute, 10 * minute, 1e8 + 8e3 * 10 * minute)  # 8 kB a job
         samples.note("scheduler", "descriptors", 60.0 * minute, 10 * minute, 20 + minute)
 
     grows = {trend.what: trend.grows(hours=1.0) for trend in samples.trends()}

@@ -154,7 +154,7 @@ class Routes:
             given_up.set()
 
     async def spec(self, job_id: str) -> JobSpec:
-        return await self._call(lambda: _at_once(lambda: self._world.service.spec(job_id)), 10.0)
+        return await self._call(lambda: self._world.service.spec(job_id), 10.0)
 
     async def keep_alive(self, worker_id: str, held: list[HeldTask]) -> KeptAlive:
         return await self._call(lambda: self._desk.keep_alive(worker_id, KeepAlive(held=held)), 10.0)
@@ -191,10 +191,6 @@ class Routes:
             return said
 
         return await self._world.network.call(served, timeout_s)
-
-
-async def _at_once(look: Callable[[], T]) -> T:
-    return look()
 
 
 async def _nowhere() -> None:

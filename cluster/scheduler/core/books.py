@@ -102,6 +102,8 @@ class Books:
         self.open.pop(job.order.job_id, None)
         job.paces.forget()
         self.shares.forget(job)
+        for worker in self.workers.values():
+            worker.refused.pop(job.order.job_id, None)
 
     def settle(self, job: Job) -> None:
         """Close a job whose last task has just ended, and say so."""

@@ -252,6 +252,16 @@ def test_a_worker_that_refused_a_job_leaves_it_to_others_for_a_while(core: Sched
     assert lease(core, "bob", now=1.0).attempt == 2
 
 
+def test_a_refusal_is_forgotten_with_its_job(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=50))
+    fail(core, "ann", lease(core, "ann", now=0.0), "refused", now=0.0)
+    assert core.worker("ann").refuses("job", 1.0)
+
+    core.cancel("job", now=1.0)
+
+    assert not core.worker("ann").refused
+
+
 def test_a_task_that_failed_goes_to_a_worker_that_has_not_tried_it(core: Scheduler, order: Order) -> None:
     core.submit(order(frames=50))
     fail(core, "ann", lease(core, "ann", now=0.0), "error", now=1.0)

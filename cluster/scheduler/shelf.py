@@ -119,8 +119,8 @@ class Shelver:
         async with self._one_at_a_time:
             if self._state.signals.closing or job_id not in self._state.known:
                 return
-            sheet = self._state.job(job_id).sheet
             try:
+                sheet = await self._state.sheet(job_id)
                 await asyncio.to_thread(self._shelf.put, sheet, self._rows(job_id))
             except (ClusterError, OSError) as error:
                 logger.warning("the first look at job %s will take its time: %s", job_id, error)

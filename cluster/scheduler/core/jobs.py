@@ -37,6 +37,7 @@ class Job:
     """A job's tasks and sums. Task i covers the frames that follow task i - 1, unless the order lists single frames."""
 
     __slots__ = (
+        "_aside",
         "_cursor",
         "_queue",
         "_starts",

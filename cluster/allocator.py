@@ -14,9 +14,15 @@ _M_ARENA_MAX: Final = -8  # of malloc.h
 _HEAPS: Final = 2
 
 
-def share_heaps() -> bool:
-    """Have the threads of this process share two heaps; return whether there was anything to say: not beside glibc."""
-    if sys.platform != "linux":
+if sys.platform == "linux":
+
+    def share_heaps() -> bool:
+        """Have the threads of this process share two heaps; return whether there was anything to say: not beside glibc."""
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        return mallopt is not None and bool(mallopt(_M_ARENA_MAX, _HEAPS))
+
+else:
+
+    def share_heaps() -> bool:
+        """Return that there is nothing to say."""
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_ARENA_MAX, _HEAPS))

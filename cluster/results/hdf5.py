@@ -50,7 +50,8 @@ class Table:
             shuffle=True,
         )
         self._packers = packers
-        self._begun = np.empty(0, dtype)  # rows of a chunk that is not full
+        self._chunk = np.zeros(self._rows_a_chunk, dtype)  # that is not full
+        self._begun = 0  # how many rows of it there are
         self._unwritten: deque[tuple[int, Future[bytes]]] = deque()  # chunks: how many rows, and packed
 
     @property
@@ -65,20 +66,28 @@ class Table:
 
     def append(self, rows: npt.NDArray[np.void]) -> None:
         """Append rows, which must not change any more: some are kept until their chunk is full and packed, or until `finish`."""
-        rows = np.concatenate([self._begun, rows]) if len(self._begun) else rows
-        whole = len(rows) - len(rows) % self._rows_a_chunk
-        for start in range(0, whole, self._rows_a_chunk):
-            self._pack(rows[start : start + self._rows_a_chunk])
-        self._begun = rows[whole:].copy()
+        at = self._begin(rows) if self._begun else 0
+        for start in range(at, len(rows) - self._rows_a_chunk + 1, self._rows_a_chunk):
+            at = start + self._rows_a_chunk
+            self._pack(rows[start:at])
+        self._begin(rows[at:])
 
     def finish(self) -> None:
         """Write what is left."""
-        left, self._begun = self._begun, self._begun[:0]
-        if len(left):
-            whole = np.zeros(self._rows_a_chunk, left.dtype)
-            whole[: len(left)] = left
-            self._pack(whole, len(left))
+        if self._begun:
+            self._pack(self._chunk, self._begun)
+            self._begun = 0
         self._write(leave=0)
+
+    def _begin(self, rows: npt.NDArray[np.void]) -> int:
+        """Put rows into the chunk that is not full; return how many found room."""
+        taken = min(len(rows), self._rows_a_chunk - self._begun)
+        self._chunk[self._begun : self._begun + taken] = rows[:taken]
+        self._begun += taken
+        if self._begun == self._rows_a_chunk:
+            self._pack(self._chunk)
+            self._chunk, self._begun = np.zeros_like(self._chunk), 0
+        return taken
 
     def _pack(self, chunk: npt.NDArray[np.void], rows: int | None = None) -> None:
         self._unwritten.append((rows or len(chunk), self._packers.submit(_packed, chunk)))

@@ -53,6 +53,8 @@ _FRAMES_A_S = (
     100  # that a simulated worker says it localises, so that its tasks are of the length that is wanted
 )
 
+_A_POOL = 100  # workers that share a pool of connections, which is searched at each request
+
 
 @dataclass
 class Seen:
@@ -79,6 +81,8 @@ def main() -> None:
             result["two_workers"] = asyncio.run(_no_work(cluster, client, job.id, options.tasks))
             found = {}
             for workers in options.workers:
+                client.cancel(job.id)  # a job each, so that none comes to its end, where tasks are done twice
+                job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
                 found[workers] = asyncio.run(_many(cluster, client, job.id, workers, options))
                 print(workers, "workers:", json.dumps(found[workers]), file=sys.stderr)
                 result[f"{workers}_workers"] = found[workers]
@@ -156,11 +160,22 @@ async def _many(
 ) -> dict[str, float]:
     scheduler, seen, own = cluster.process("scheduler"), Seen(), psutil.Process()
     before = client.job(job_id).frames.localised
-    ours = (cluster, _connections(workers), client.identity().cluster_id, seen)
+    cluster_id = client.identity().cluster_id
+    pools = [_connections(_A_POOL) for _ in range(0, workers, _A_POOL)]
     spread = options.task_s / workers
     ends = time.perf_counter() + options.task_s + options.seconds
     working = [
-        asyncio.create_task(_worker(*ours, options.task_s, until=ends, after=number * spread))
+        asyncio.create_task(
+            _worker(
+                cluster,
+                pools[number // _A_POOL],
+                cluster_id,
+                seen,
+                options.task_s,
+                until=ends,
+                after=number * spread,
+            )
+        )
         for number in range(workers)
     ]
     await asyncio.sleep(options.task_s)  # until all have come

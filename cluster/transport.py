@@ -71,8 +71,8 @@ PLACE_BYTES = 32 << 20
 
 
 def calibration_route(path: str) -> str:
-    """Return the route of a calibration on a data server."""
-    return f"/api/v1/calibrations/{quote(path, safe='/')}"
+    """Return the route of a calibration on a data server; raises as `series_route`."""
+    return f"/api/v1/calibrations/{_quoted(path)}"
 
 
 def run_route(run_id: str = "", tail: str = "") -> str:
@@ -82,8 +82,20 @@ def run_route(run_id: str = "", tail: str = "") -> str:
 
 
 def series_route(path: str, tail: str = "") -> str:
-    """Return the route of a series of the data server, its name quoted."""
-    return f"/api/v1/series/{quote(path, safe='/')}{tail}"
+    """Return the route of a series of the data server, its name quoted.
+
+    Raises
+    ------
+    Invalid
+        If a part of the path is '.' or '..': whoever sends the request would resolve it, and ask for another route.
+    """
+    return f"/api/v1/series/{_quoted(path)}{tail}"
+
+
+def _quoted(path: str) -> str:
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise Invalid(f"{path[:200]!r} is no path of a series: it holds '.' or '..'", field="path")
+    return quote(path, safe="/")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from cluster.errors import (
 )
 from cluster.http import problem_response
 from cluster.protocol import Health, Identity
-from cluster.transport import BlockingLink, Link, normalised_url, series_route
+from cluster.transport import BlockingLink, Link, calibration_route, normalised_url, series_route
 
 pytestmark = pytest.mark.anyio
 PLAINEST = {
@@ -278,6 +278,13 @@ def test_an_address_is_completed(given: str, meant: str) -> None:
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(Invalid):
         normalised_url(given)
+
+
+@pytest.mark.parametrize("path", ["..", "../calibrations", "a/../b.tif", "a/.", "./b.tif", "../../metrics"])
+@pytest.mark.parametrize("route", [series_route, calibration_route])
+def test_a_path_that_would_lead_to_another_route_is_refused(route: Callable[[str], str], path: str) -> None:
+    with pytest.raises(Invalid, match="is no path of a series"):
+        route(path)
 
 
 def test_names_of_series_are_quoted_but_for_their_folders() -> None:

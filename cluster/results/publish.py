@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +27,12 @@ _NO_FOLDER = (PermissionError, FileNotFoundError, FileExistsError, NotADirectory
 _SPARE_BYTES = 12 << 20  # what a file needs beyond its rows, and a file system to stay usable
 
 
-def free_name(path: Path) -> Path:
-    """Return the path itself, or with _1, _2, … after its stem: the first that does not exist."""
-    if not path.exists():
-        return path
-    number = 1
-    while (numbered := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
+def free_name(path: Path, taken: Collection[str] = ()) -> Path:
+    """Return the path itself, or with _1, _2, … after its stem: the first that does not exist and is not `taken`."""
+    numbered, number = path, 0
+    while numbered.exists() or str(numbered) in taken:
         number += 1
+        numbered = path.with_name(f"{path.stem}_{number}{path.suffix}")
     return numbered
 
 

@@ -62,7 +62,7 @@ class Outputs:
             candidates += [root / inside.parent.name for root in self._roots]
         problem: ClusterError = Invalid("there is no root to write results to", field="output")
         for folder in candidates:
-            path = _free_of(folder / _FOLDER / f"{stem_of(series)}{SUFFIX}", taken)
+            path = free_name(folder / _FOLDER / f"{stem_of(series)}{SUFFIX}", taken)
             try:
                 _check_writable(path)
             except Invalid as error:
@@ -87,13 +87,6 @@ def stem_of(series: str) -> str:
 def partial(output: Path) -> Path:
     """Return where the finished frames of a cancelled job go."""
     return output.with_name(f"{output.stem}_partial{output.suffix}")
-
-
-def _free_of(path: Path, taken: Collection[str]) -> Path:
-    free, number = free_name(path), 1
-    while str(free) in taken:
-        free, number = free_name(path.with_name(f"{path.stem}_{number}{path.suffix}")), number + 1
-    return free
 
 
 def _check_writable(path: Path) -> None:

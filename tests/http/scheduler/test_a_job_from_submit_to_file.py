@@ -91,12 +91,15 @@ async def test_results_are_the_same_whatever_the_order_of_completion(
 
 async def test_a_second_result_gets_the_next_free_name(hands: Any) -> None:
     worker = await hands.register()
-    first, second = await hands.submitted(), await hands.submitted()
+    before = await hands.submitted()
+    await hands.work_off(worker)
+    await hands.ended(before)
+    queued = [await hands.submitted() for _ in range(3)]
     await hands.work_off(worker)
 
-    names = [Path((await hands.ended(job_id))["output"]).name for job_id in (first, second)]
+    names = [Path((await hands.ended(job_id))["output"]).name for job_id in (before, *queued)]
 
-    assert names == ["cells.h5r", "cells_1.h5r"]
+    assert names == ["cells.h5r", "cells_1.h5r", "cells_2.h5r", "cells_3.h5r"]
 
 
 async def test_a_chosen_output_under_the_root_is_used(hands: Any, root: Path) -> None:

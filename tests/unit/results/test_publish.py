@@ -28,6 +28,7 @@ def test_free_names_count_upwards(tmp_path: Path) -> None:
     path.touch()
     (tmp_path / "s_1.h5r").touch()
     assert free_name(path) == tmp_path / "s_2.h5r"
+    assert free_name(path, {str(tmp_path / "s_2.h5r"), "else"}) == tmp_path / "s_3.h5r"
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

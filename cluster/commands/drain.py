@@ -33,6 +33,8 @@ def drain(
 
     Examples: [bold]clusterofone drain[/] · [bold]clusterofone drain lab-pc-3[/] · [bold]clusterofone drain lab-pc-3 --undo[/]
     """
+    if undo and who is None:
+        console.refuse("whose drain? clusterofone drain lists the workers: clusterofone drain NAME --undo")
     with connect(scheduler, token).client as client:
         workers = client.workers()
         chosen = [worker for worker in workers if who in {worker.id, worker.host}]

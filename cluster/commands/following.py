@@ -30,10 +30,18 @@ def follow(client: Client, job: Job, *, own_workers: bool = False) -> Job:
 
 def say_if_nobody_works(client: Client) -> None:
     """Tell that a job will wait, when there is no worker to do it."""
-    if not any(worker.state in {"idle", "working"} for worker in client.workers()):
+    workers = client.workers()
+    if any(worker.state in {"idle", "working"} for worker in workers):
+        return
+    if draining := sum(worker.state == "draining" for worker in workers):
         console.say(
-            "no worker is there yet (those of a cluster just started may be compiling); the job waits for one"
+            f"no worker takes work, {draining} of them because they are draining; the job waits. "
+            "clusterofone drain lists them, clusterofone drain NAME --undo gives one work again"
         )
+        return
+    console.say(
+        "no worker is there yet (those of a cluster just started may be compiling); the job waits for one"
+    )
 
 
 def summary(job: Job) -> str:

@@ -19,15 +19,16 @@ from cluster.commands.checks.finding import Finding, note, ok, problem
 from cluster.commands.checks.firewalls import let_in
 from cluster.config import Places
 from cluster.discovery import Found, identity_at
-from cluster.errors import ClusterError, Forbidden, Misdirected, Unauthorised, Unavailable
+from cluster.errors import ClusterError, Forbidden, Invalid, Misdirected, Unauthorised, Unavailable
 from cluster.locate import Located, Locator, Wanted, read_config
 from cluster.machine import this_machine
 from cluster.pinning import split_address
-from cluster.protocol import PROTOCOL_VERSION, DataServerInfo, Identity
+from cluster.protocol import DEFAULT_PORTS, PROTOCOL_VERSION, DataServerInfo, Identity
 from cluster.transport import Link, linked
 
 _UNSURE_S: Final = 2.0  # the reply's date has whole seconds, and servers look at their clock once a second
 _NOTED_S: Final = 10.0
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _LARGEST_S: Final = 300.0  # beyond which Windows shares and Kerberos turn people away
 _MAY: Final = {
     "owner": "may do everything",
@@ -81,15 +82,30 @@ def _absent(error: ClusterError, named: str | None) -> Finding:
             f"{error.detail.partition('. ')[0]}. Its version, its clock and the token were not looked at; name it: "
             "clusterofone doctor --scheduler URL",
         )
-    port = _port_of(named)
-    return problem("scheduler", f"{error.detail}. Is it running, with --lan? On its machine, {let_in(port)}")
+    if not isinstance(
+        error, Unavailable
+    ):  # it answered, or the address is no address: no firewall is in the way
+        said = error.detail
+        if not isinstance(error, Invalid):
+            said = f"{named} does not answer as a scheduler does: {said}"
+        return problem("scheduler", f"{said}. clusterofone prints the scheduler's address when it starts")
+    host, port = _place_of(named)
+    if host in _THIS_MACHINE:
+        return problem(
+            "scheduler", f"{error.detail}. Is it running? clusterofone prints its address when it starts"
+        )
+    return problem(
+        "scheduler",
+        f"{error.detail}. Is the name right, and is it running, with --lan? On its machine, {let_in(port)}",
+    )
 
 
-def _port_of(url: str) -> int:
+def _place_of(url: str) -> tuple[str | None, int]:
     try:
-        return urlsplit(url if "://" in url else f"http://{url}").port or 15400
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        return parts.hostname, parts.port or DEFAULT_PORTS["scheduler"]
     except ValueError:
-        return 15400
+        return None, DEFAULT_PORTS["scheduler"]
 
 
 def versions(theirs: Identity, ours: str) -> Finding:

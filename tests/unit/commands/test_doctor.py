@@ -258,13 +258,24 @@ async def test_without_a_scheduler_it_says_how_to_give_one(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_a_scheduler_that_was_named_and_does_not_answer_is_a_problem(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "advice", "firewall"),
+    [
+        ("http://127.0.0.1:9", "Is it running?", False),
+        ("http://nobody.invalid:9", "Is the name right, and is it running, with --lan?", True),
+        ("ftp://lab-pc", "write http://HOST:PORT", False),
+    ],
+)
+async def test_a_scheduler_that_was_named_and_does_not_answer_is_a_problem(
+    tmp_path: Path, url: str, advice: str, firewall: bool
+) -> None:
     places = Places(config=tmp_path, state=tmp_path, cache=tmp_path)
 
-    found = await scheduler(Asked("http://127.0.0.1:9", None), Heard(), places)
+    found = await scheduler(Asked(url, None), Heard(), places)
 
     assert [each.verdict for each in found] == ["problem"]
-    assert "let TCP port 9 in" in found[0].detail
+    assert advice in found[0].detail
+    assert ("let TCP port 9 in" in found[0].detail) == firewall
 
 
 def test_a_configuration_that_cannot_be_understood_is_one_problem_among_others(home: Path) -> None:

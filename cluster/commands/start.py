@@ -107,7 +107,7 @@ def start(
         return
     places = surroundings.places()
     chosen = surroundings.cluster_name(name)
-    if _already_running(chosen, open_page=not no_browser):
+    if _already_running(chosen, root, open_page=not no_browser):
         return
     roots = surroundings.served_roots(root)
     _say_who_else_is_here(port)
@@ -134,7 +134,7 @@ def start(
         _stay(cluster)
 
 
-def _already_running(name: str, *, open_page: bool) -> bool:
+def _already_running(name: str, asked: list[Path] | None, *, open_page: bool) -> bool:
     runtime = read_runtime(surroundings.places().runtime(name))
     if runtime is None or not surroundings.answers(runtime.url, runtime.cluster_id):
         return False
@@ -142,6 +142,13 @@ def _already_running(name: str, *, open_page: bool) -> bool:
     identity = surroundings.identity_at(runtime.url)
     page = _page(runtime.url, identity.web if identity is not None else None, token)
     console.say(f"Your cluster {name!r} is already running at {runtime.url} (process {runtime.pid}).")
+    for root in surroundings.served_roots(asked) if asked else ():
+        if not any(root.is_relative_to(served) for served in runtime.roots):
+            console.refuse(
+                f"It does not serve {root}, but {', '.join(map(str, runtime.roots))}. "
+                "Stop it where it runs, with Ctrl-C, and start it with that folder.",
+                console.USAGE,
+            )
     console.say(f"  page          {page}")
     if open_page:
         webbrowser.open(page)

@@ -121,13 +121,18 @@ def test_a_worker_is_drained_and_used_again_from_the_command_line(
     (worker,) = cluster.http.get("/api/v1/workers").json()
 
     drained = shared_shell.json("drain", worker["host"])
+    waits = shared_shell.run("submit", shared_series, "--set", "threshold=1.5")
+    nobodys = shared_shell.run("drain", "--undo")
     used = shared_shell.json("drain", worker["id"], "--undo")
     unknown = shared_shell.run("drain", "nobody-here")
 
     assert [(one["id"], one["state"]) for one in drained["workers"]] == [(worker["id"], "draining")]
-    assert [(one["id"], one["state"]) for one in used["workers"]] == [(worker["id"], "idle")]
+    assert [one["id"] for one in used["workers"]] == [worker["id"]]
+    assert used["workers"][0]["state"] in {"idle", "working"}
+    assert "because they are draining" in waits.stderr
+    assert "clusterofone drain NAME --undo" in nobodys.stderr
     assert "nobody-here" in unknown.stderr
-    assert unknown.returncode == 2
+    assert unknown.returncode == nobodys.returncode == 2
     assert shared_shell.json("localise", shared_series, "--set", "threshold=1.4")["state"] == "done"
 
 
@@ -137,6 +142,18 @@ def test_a_second_start_shows_the_running_cluster(shared_shell: Any, cluster: Ru
     assert again.returncode == 0
     assert cluster.url in again.stderr
     assert "already running" in again.stderr
+
+
+def test_a_second_start_on_another_folder_is_told_what_is_served(
+    shared_shell: Any, cluster: Running, tmp_path: Path, shared_series: Path
+) -> None:
+    elsewhere = shared_shell.run("--no-browser", "--root", tmp_path)
+    nowhere = shared_shell.run("--no-browser", "--root", tmp_path / "nowhere")
+    below = shared_shell.run("--no-browser", "--root", shared_series.parent)
+
+    assert (elsewhere.returncode, nowhere.returncode, below.returncode) == (2, 2, 0)
+    assert f"does not serve {tmp_path}, but" in " ".join(elsewhere.stderr.split())
+    assert "there is no such folder" in nowhere.stderr
 
 
 def test_cancel_keeps_what_is_finished(

@@ -131,7 +131,11 @@ def start(
     )
     with LocalCluster(plan, os.environ, on_event=console.say) as cluster:
         _greet(cluster, open_page=not no_browser)
-        _stay(cluster)
+        try:
+            _stay(cluster)
+        except KeyboardInterrupt:
+            console.say("Stopping, which takes some seconds. Jobs that have not ended go on at the next start.")
+            raise
 
 
 def _already_running(name: str, asked: list[Path] | None, *, open_page: bool) -> bool:

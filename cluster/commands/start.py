@@ -134,7 +134,9 @@ def start(
         try:
             _stay(cluster)
         except KeyboardInterrupt:
-            console.say("Stopping, which takes some seconds. Jobs that have not ended go on at the next start.")
+            console.say(
+                "Stopping, which takes some seconds. Jobs that have not ended go on at the next start."
+            )
             raise
 
 

@@ -47,9 +47,17 @@ def test_ones_own_cluster_is_found_and_everything_about_it_is_well(shared_shell:
     _, found = examined(shared_shell)
 
     assert url in found["scheduler"]["detail"]
-    for what in ("scheduler", "versions of both", "clock", "token", "data servers", "compiled kernels"):
+    for what in (
+        "scheduler",
+        "versions of both",
+        "clock",
+        "token",
+        "data servers",
+        "compiled kernels",
+    ):
         assert found[what]["verdict"] == "ok", found[what]
     assert "of the role owner" in found["token"]["detail"]
+    assert "none has joined" in found["workers"]["detail"]
 
 
 @pytest.mark.parametrize("role", ["worker", "submitter", "viewer"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
 
 from cluster import trust
 from cluster.addresses import Place, candidates
@@ -23,7 +26,7 @@ from cluster.errors import ClusterError, Forbidden, Invalid, Misdirected, Unauth
 from cluster.locate import Located, Locator, Wanted, read_config
 from cluster.machine import this_machine
 from cluster.pinning import split_address
-from cluster.protocol import DEFAULT_PORTS, PROTOCOL_VERSION, DataServerInfo, Identity
+from cluster.protocol import DEFAULT_PORTS, PROTOCOL_VERSION, DataServerInfo, Identity, Worker
 from cluster.transport import Link, linked
 
 _UNSURE_S: Final = 2.0  # the reply's date has whole seconds, and servers look at their clock once a second
@@ -57,6 +60,8 @@ async def scheduler(asked: Asked, heard: Heard, places: Places) -> list[Finding]
     found.append(await _clock(located.url))
     found.append(await _token(located, not_sent=asked.token is not None and located.source == "mDNS"))
     found.append(await _data_servers(located, places))
+    if located.token is not None and found[-2].verdict == "ok":
+        found += await _workers(located.url, located.token)
     return found
 
 
@@ -250,6 +255,32 @@ async def _data_server(server: DataServerInfo, place: Place) -> tuple[str, bool]
         f"{server.host} cannot be reached at {tried}, so workers here get no frames: there, {let_in(server.port)}",
         False,
     )
+
+
+async def _workers(url: str, token: str) -> list[Finding]:
+    """Look at the workers, as far as the token lets its owner see them."""
+    try:
+        async with linked(url, token) as link:
+            reply = await link.request("GET", "/api/v1/workers")
+            return [at_work(TypeAdapter(list[Worker]).validate_json(reply.content))]
+    except Forbidden:
+        return []
+    except (ClusterError, ValidationError) as error:
+        return [problem("workers", str(error))]
+
+
+def at_work(workers: Sequence[Worker]) -> Finding:
+    """Judge whether there is anybody to do a job."""
+    if not workers:
+        return note(
+            "workers", "none has joined, so jobs wait. On this or another machine: clusterofone worker"
+        )
+    told = ", ".join(f"{number} {state}" for state, number in Counter(one.state for one in workers).items())
+    excluded = "".join(f"; {one.id}: {one.excluded}" for one in workers if one.excluded)
+    if any(one.state in {"idle", "working"} for one in workers):
+        return (note if excluded else ok)("workers", told + excluded)
+    undo = ". Give one work again: clusterofone drain NAME --undo" if "draining" in told else ""
+    return problem("workers", f"{told}: none takes work, so jobs wait{excluded}{undo}")
 
 
 async def _serves(url: str) -> bool:

@@ -19,12 +19,12 @@ from cluster.commands import check
 from cluster.commands.checks import announced, machine
 from cluster.commands.checks.announced import Heard
 from cluster.commands.checks.firewalls import let_in
-from cluster.commands.checks.scheduler import Asked, accepted, clock, scheduler, versions
+from cluster.commands.checks.scheduler import Asked, accepted, at_work, clock, scheduler, versions
 from cluster.commands.checks.writing import compiled_kernels, fault_of_writing
 from cluster.config import Places
 from cluster.discovery import Found
 from cluster.errors import Unavailable
-from cluster.protocol import PROTOCOL_VERSION, Identity
+from cluster.protocol import PROTOCOL_VERSION, Identity, Worker
 from cluster.trust import token
 
 SECRET = bytes(32)
@@ -255,6 +255,28 @@ async def test_without_a_scheduler_it_says_how_to_give_one(tmp_path: Path) -> No
 
     assert [each.verdict for each in found] == ["note"]
     assert "doctor --scheduler URL" in found[0].detail
+
+
+def a_worker(state: str, excluded: str | None = None) -> Worker:
+    known = {"id": f"pc-{state}", "host": "pc", "pid": 1, "version": "0.1.0", "job": None, "frames": 0}
+    return Worker(**known, rate_frames_per_s=None, last_seen=0.0, state=state, excluded=excluded)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict", "said"),
+    [
+        ([], "note", "clusterofone worker"),
+        (["idle", "working", "idle"], "ok", "2 idle, 1 working"),
+        (["idle", "excluded"], "note", "pc-excluded: black hole"),
+        (["draining", "lost"], "problem", "clusterofone drain NAME --undo"),
+        (["lost"], "problem", "1 lost: none takes work, so jobs wait"),
+    ],
+)
+def test_nobody_to_do_a_job_is_a_problem(states: list[str], verdict: str, said: str) -> None:
+    found = at_work([a_worker(state, "black hole" if state == "excluded" else None) for state in states])
+
+    assert found.verdict == verdict
+    assert said in found.detail
 
 
 @pytest.mark.anyio

@@ -41,7 +41,7 @@ class Process:
         context = contextvars.copy_context()
         context.run(_running.set, self)
         task = asyncio.get_running_loop().create_task(work, context=context)
-        task.add_done_callback(_look_at)
+        task.add_done_callback(self._look_at)
         return task
 
     def kill(self) -> None:
@@ -50,11 +50,11 @@ class Process:
         for task in list(self.tasks):
             task.cancel()
 
-
-def _look_at(task: asyncio.Task[Any]) -> None:
-    """Remember what a process of the simulation died of, unless it was killed."""
-    if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Crashed):
-        uncaught.append(task.exception())  # type: ignore[arg-type]
+    def _look_at(self, task: asyncio.Task[Any]) -> None:
+        """Remember what the process died of, unless it was killed: what it then still trips over, nobody sees either."""
+        error = None if task.cancelled() else task.exception()
+        if self.alive and error is not None and not isinstance(error, Crashed):
+            uncaught.append(error)
 
 
 _outside = Process("outside")

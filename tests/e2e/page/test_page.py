@@ -96,6 +96,7 @@ def test_from_the_first_look_to_the_file(
     surfer.picture("jobs")
     surfer.go("/cluster")
     surfer.sees("1 worker on 1 machine")
+    surfer.sees(re.compile(r"B free"))
     surfer.picture("cluster")
     assert surfer.hosts == {urlsplit(surfer.base).netloc}
     assert surfer.complaints == []

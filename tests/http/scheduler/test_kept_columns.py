@@ -72,7 +72,7 @@ async def test_beyond_the_bound_those_looked_at_longest_ago_go(
     async with connect(service) as hands:
         jobs = [await ended(hands) for _ in range(3)]
         whole = Shelf(tmp_path / "shelf", service.results)
-        sheets = [service.state.job(job_id).sheet for job_id in jobs]
+        sheets = [await service.state.sheet(job_id) for job_id in jobs]
         for sheet in sheets[:2]:
             whole.put(sheet, 1)
         size = max(path.stat().st_size for path in (tmp_path / "shelf").iterdir())

@@ -25,9 +25,9 @@ class Shares:
         owner, present = job.order.owner, [other for other in others if other is not job]
         owners = {other.order.owner for other in present}
         if owner not in owners:
-            floor = min((self._owners.get(name, 0.0) for name in owners), default=0.0)
+            floor = min((self._owners[name] for name in owners), default=0.0)
             self._owners[owner] = max(floor, self._owners.get(owner, 0.0) if owners else 0.0)
-        own = [self._jobs.get(other.order.job_id, 0.0) for other in present if other.order.owner == owner]
+        own = [self._jobs[other.order.job_id] for other in present if other.order.owner == owner]
         self._jobs[job.order.job_id] = min(own, default=0.0)
 
     def charge(self, job: Job, frames: int) -> None:

@@ -46,6 +46,15 @@ def test_a_weight_is_a_speed_beside_the_mean_of_all() -> None:
     assert paces.weight("cat") == 1.0
 
 
+def test_a_pace_that_changed_counts_once_in_the_mean() -> None:
+    paces = Paces()
+    paces.note("ann", 10, 3.0)
+    paces.note("bob", 10, 1.0)
+    paces.note("ann", 10**9, 0.1 * 10**9)
+
+    assert (paces.weight("ann"), paces.weight("bob")) == pytest.approx((1.0, 1.0), rel=1e-6)
+
+
 def test_a_job_that_is_taken_up_again_begins_without_paces() -> None:
     paces = Paces()
     paces.note("ann", 10, 1.0)

@@ -92,3 +92,16 @@ def test_a_job_begins_without_a_refusal_and_a_growing_one_with_nothing_skipped(o
     job = Job(order(frames=0, growing=True, total=5), 1)
 
     assert (job.last_refusal, job.tally.skipped) == ("", 0)
+
+
+def test_of_jobs_that_are_level_the_older_comes_first_also_when_it_is_tried_again(
+    core: Scheduler, order: Order
+) -> None:
+    core.submit(order("old", frames=10))
+    core.lease("w", 1, now=0.0)
+    core.fail("w", "old", 0, 1, "invalid", "no light", now=0.0)
+    core.merged("old")
+    core.submit(order("new", frames=1000))
+    core.retry("old", now=0.0)
+
+    assert leased(core, 2) == "on"

@@ -95,7 +95,8 @@ def test_a_worker_that_is_told_twice_ends_at_once(lab: Callable[..., Lab], event
 
     eventually(told_again, "its end", 15)
 
-    assert worker.returncode == 130
+    # the last one may come when Python, which is ending, listens to signals no more
+    assert worker.returncode in {130, -signal.SIGTERM}
     assert time.monotonic() - began < 3  # it would go on with its task for 3.5 s
 
 

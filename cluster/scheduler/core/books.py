@@ -100,7 +100,7 @@ class Books:
     def close(self, job: Job) -> None:
         """Let no task of a job be leased any more."""
         self.open.pop(job.order.job_id, None)
-        job.paces.forget()
+        job.forget_workers()
         self.shares.forget(job)
         for worker in self.workers.values():
             worker.refused.pop(job.order.job_id, None)

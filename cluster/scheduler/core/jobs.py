@@ -261,6 +261,11 @@ class Job:
             self.seconds_per_frame = measured if known is None else known + _SMOOTHING * (measured - known)
         return first_row
 
+    def forget_workers(self) -> None:
+        """Drop who is how fast and what is set aside for whom: no task is leased any more."""
+        self.paces.forget()
+        self._aside.clear()
+
     def restore_task(self, record: TaskSaved) -> None:
         """Put a journaled task back; tasks come in the order of their numbers."""
         if self.order.frames is None:

@@ -91,6 +91,17 @@ def test_who_has_nothing_left_takes_what_another_would_come_to_last(core: Schedu
     assert list(core.job("job").leased) == [first.task_id]
 
 
+def test_of_a_cancelled_job_nothing_stays_set_aside(core: Scheduler, order: Order) -> None:
+    core.submit(order(frames=6000, context_frames=CONTEXT))
+    for worker in ("ann", "bob", "ann", "bob"):
+        work(core, worker)
+    assert core.job("job")._aside
+    core.cancel("job", now=1.0)
+
+    assert core.job("job")._aside == {}
+    assert leased(core, "ann") is None
+
+
 def test_what_was_set_aside_is_there_after_a_restart(core: Scheduler, order: Order) -> None:
     newest = {record.key: record for record in core.submit(order(frames=600, context_frames=CONTEXT)).records}
     for worker in ("ann", "bob", "ann", "bob"):

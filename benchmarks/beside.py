@@ -1,13 +1,13 @@
 """How does the cluster compare with nginx as a server of frames, with Dask as a scheduler of tasks, with PYME's cluster as a whole?
 
-    python benchmarks/beside.py [--seconds 4] [--tasks 5000] [--repeats 3] [--pyme peers/pyme/bin/python] [--quick]
+    python benchmarks/beside.py [--seconds 4] [--tasks 5000] [--repeats 3] [--without-dask] [--pyme peers/pyme/bin/python] [--quick]
 
 By turns, in one run, on one machine:
 
 1. The data server of `clusterofone -n 0` sends ranges of 8, 64 and 128 MB of 256² frames of a TIFF (workers ask for up to 128 MB at once), and nginx (one worker process,
    sendfile) the same bodies as files, to the same client: a few threads that read plain sockets. Without nginx that part is left out.
 2. Tasks without work from two workers: ours over HTTP, each durable before it is acknowledged (`task_rate.py`), and Dask
-   distributed's, two worker processes of one thread, in memory (`pip install distributed`).
+   distributed's, two worker processes of one thread, in memory (`pip install distributed`). Not with `--without-dask`.
 3. With `--pyme` (its environment: benchmarks/README.md) the pipeline of `workload.py`'s 256² frames through PYME's data server, rule server and
    node server with two workers, from the push of the rule until all is localised, and through ours, from the submit to the `.h5r`.
 
@@ -41,6 +41,8 @@ from surroundings import surroundings
 from task_rate import _METADATA, _no_work, _sparse_series
 from workload import Workload, series
 
+from cluster.client import Client
+
 _SIDE, _FRAMES, _CLIENTS = 256, 2048, 4
 _FRAMES_OF_RANGES = (64, 512, 1024)
 _NGINX = """
@@ -70,20 +72,25 @@ def main() -> None:
                 for count in _FRAMES_OF_RANGES:
                     size = round(count * _SIDE * _SIDE * 2 / 1e6)
                     result[f"ranges_of_{size}_mb"] = _served(cluster, port, root, count, options)
-            job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
-            ours, dask = [], []
-            for _ in range(options.repeats):
-                ours.append(asyncio.run(_no_work(cluster, client, job.id, options.tasks))["tasks_per_s"])
-                dask.append(_dask(options.tasks))
-    result["tasks_per_s"] = {
-        "ours": median(ours),
-        "dask": median(dask),
-        "ratio": round(median(a / b for a, b in zip(ours, dask, strict=True)), 3),
-    }
+            if not options.without_dask:
+                result["tasks_per_s"] = _no_work_beside_dask(cluster, client, options)
     if options.pyme is not None:
         result["cluster"] = _beside_pyme(options)
     result["others"] = {"distributed": metadata.version("distributed"), "nginx": _nginx_version()}
     print(json.dumps(result | surroundings()))
+
+
+def _no_work_beside_dask(cluster: Cluster, client: Client, options: argparse.Namespace) -> dict[str, float]:
+    job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
+    ours, dask = [], []
+    for _ in range(options.repeats):
+        ours.append(asyncio.run(_no_work(cluster, client, job.id, options.tasks))["tasks_per_s"])
+        dask.append(_dask(options.tasks))
+    return {
+        "ours": median(ours),
+        "dask": median(dask),
+        "ratio": round(median(a / b for a, b in zip(ours, dask, strict=True)), 3),
+    }
 
 
 def _served(
@@ -117,6 +124,7 @@ def _served(
         "mb_per_s": {name: round(median(values)) for name, values in rates.items()},
         "server_cpu_s_per_gb": {name: round(median(values), 3) for name, values in cpu.items()},
         "ratio": round(median(a / b for a, b in zip(rates["ours"], rates["nginx"], strict=True)), 3),
+        "ratios": [round(a / b, 2) for a, b in zip(rates["ours"], rates["nginx"], strict=True)],
         "dataserver_rss_mb": round(most / 1e6),
     }
 
@@ -191,11 +199,12 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _dask(tasks: int) -> float:
-    from distributed import Client, LocalCluster
+    from distributed import Client as DaskClient
+    from distributed import LocalCluster
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
-        Client(cluster) as client,
+        DaskClient(cluster) as client,
     ):
         client.gather(client.map(_nothing, range(100), pure=False))
         began = time.perf_counter()
@@ -267,6 +276,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--without-dask", action="store_true", help="compare with nginx alone")
     parser.add_argument("--pyme", type=Path, help="the interpreter that has PYME")
     parser.add_argument("--pyme-frames", type=int, default=600)
     parser.add_argument("--quick", action="store_true", help="only show that the script works")

@@ -7,6 +7,7 @@ fixed list), the codec, the payload's size before and after compression and its 
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ def encode_frames(frames: FrameRange, codec: str = "none") -> list[bytes | memor
 
 def raw_frames_head(start: int, shape: tuple[int, int, int], dtype: np.dtype[Any], crc32: int) -> bytes:
     """Return what comes before frames that are sent from the files in which they lie: none of them missing, none compressed."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     return _frames_head(start, shape, dtype.name, "none", size, crc32, ())
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final
 
-import anyio
-from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
-from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange, encode_frames
-from cluster.dataserver.budget import ByteBudget
+from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
-from cluster.dataserver.lying import CAN_SEND_FILES
 from cluster.dataserver.metrics import DataServerMetrics
-from cluster.dataserver.responses import FileFramesResponse, FramesResponse, frame_png
+from cluster.dataserver.ranges import Asked, Codec, UsualRanges, answer
+from cluster.dataserver.reading import Reading
+from cluster.dataserver.responses import frame_png
 from cluster.dataserver.store import SeriesStore
 from cluster.dataserver.writing import Writing, reads_itself
 from cluster.dataserver.writing import router as writing_routes
@@ -37,40 +34,7 @@ from cluster.protocol import (
     SeriesListing,
     SeriesPlace,
 )
-from cluster.stored_frames import encode_stored
 from cluster.zero_copy import has_zero_copy
-
-_READING_THREADS: Final = 16
-_OF_ONE_SERIES: Final = 8
-_BYTES_IN_FLIGHT: Final = 256 << 20
-_T = TypeVar("_T")
-Codec = Literal["none", "blosc-lz4"]
-
-
-class Reading:
-    """The store behind the app: reached from a bounded number of threads, its frames within a bounded memory."""
-
-    def __init__(self, store: SeriesStore, *, bytes_in_flight: int = _BYTES_IN_FLIGHT) -> None:
-        self.store = store
-        self.budget = ByteBudget(bytes_in_flight)
-        self._threads = anyio.CapacityLimiter(_READING_THREADS)
-        self._turns: dict[str, tuple[anyio.Semaphore, int]] = {}
-
-    async def __call__(self, read: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
-        """Return what a method of the store returns."""
-        return await to_thread.run_sync(partial(read, *arguments, **named), limiter=self._threads)
-
-    async def of(self, path: str, read: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
-        """Return what a method of the store returns of a series; one that is slow leaves threads to the others."""
-        turns, users = self._turns.get(path) or (anyio.Semaphore(_OF_ONE_SERIES), 0)
-        self._turns[path] = turns, users + 1
-        try:
-            async with turns:
-                return await self(read, path, *arguments, **named)
-        finally:
-            turns, users = self._turns.pop(path)
-            if users > 1:
-                self._turns[path] = turns, users - 1
 
 
 def create_app(
@@ -106,6 +70,7 @@ def create_app(
     install(app, gate, role="dataserver")
     app.state.writing = Writing(acquisitions or Acquisitions((), allowed=False))
     gate.reads_itself = reads_itself
+    app.router.routes.append(UsualRanges(gate, app.state.reading, metrics))  # first, to be asked first
     for router in (_public, _placing, writing_routes, _look, _router, _making):
         app.include_router(router, dependencies=[Depends(has_joined)] if router is writing_routes else [])
     install_metrics(app, metrics.registry, only=[Depends(has_joined), _LOOK])
@@ -185,32 +150,8 @@ async def get_frames(
     fingerprint: Fingerprint = None,
 ) -> Response:
     """Return a range of frames as one checksummed body of `cluster.arrays`, or `cluster.stored_frames` if they may come as they lie."""
-    metrics: DataServerMetrics = request.app.state.metrics
-    if codec == "none" and CAN_SEND_FILES and has_zero_copy(request.scope):
-        lying = await reading.of(path, reading.store.lying, start, stop, pinned=fingerprint)
-        if lying is not None:  # nothing of it is held in memory, however slowly it is taken
-            metrics.served(lying.count, lying.nbytes)
-            return FileFramesResponse(lying)
-    first, after, size = await reading.of(path, reading.store.extent, start, stop, pinned=fingerprint)
-    size *= 1 if codec == "none" else 2  # compressed, they are there twice for a while
-    await reading.budget.take(size)
-    try:
-        body = partial(_body, reading.store)
-        buffers = await reading.of(path, body, first, after, codec, fingerprint, stored=stored)
-    except BaseException:
-        reading.budget.give_back(size)
-        raise
-    metrics.served(after - first, sum(memoryview(buffer).nbytes for buffer in buffers))
-    return FramesResponse(buffers, sent=partial(reading.budget.give_back, size))
-
-
-def _body(
-    store: SeriesStore, path: str, start: int, stop: int, codec: str, pinned: str | None, *, stored: bool
-) -> list[bytes | memoryview]:
-    found = store.stored(path, start, stop, pinned=pinned) if stored else None
-    if found is not None:
-        return encode_stored(found)
-    return encode_frames(store.frames(path, start, stop, pinned=pinned), codec)
+    asked = Asked(path, start, stop, codec=codec, stored=stored, fingerprint=fingerprint)
+    return await answer(asked, reading, request.app.state.metrics, by_system=has_zero_copy(request.scope))
 
 
 @_router.get("/series/{path:path}/frames/{number:int}.png", **raw_reply("image/png"))

@@ -13,10 +13,10 @@ from typing import Final
 from isal import isal_zlib
 
 from cluster.arrays import raw_frames_head
-from cluster.dataserver.readers.interface import LiesInFiles, SeriesReader
+from cluster.dataserver.readers.interface import SeriesReader
 from cluster.frame_runs import EvenRun, read_at
 
-_READ_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 1 << 19  # stays in the cache of one core
 _LEAST_PIECE_BYTES: Final = 1 << 20  # smaller ones cost more to ask the system for than to copy
 CAN_SEND_FILES: Final = sys.platform != "win32" and sys.byteorder == "little"
 
@@ -57,10 +57,11 @@ class LyingFrames:
         close(self.pieces)
 
 
-def lying_frames(reader: SeriesReader, start: int, stop: int) -> LyingFrames | None:
-    """Return frames [start, stop) as pieces of files, or None if they must be read; raises OSError."""
+def lying_frames(
+    runs: Sequence[EvenRun] | None, reader: SeriesReader, start: int, stop: int
+) -> LyingFrames | None:
+    """Return frames [start, stop), of which `runs` tells where they lie, as pieces of files, or None if they must be read; raises OSError."""
     shape = reader.shape
-    runs = reader.runs() if isinstance(reader, LiesInFiles) and shape.complete else None
     if runs is None or any(first < stop and start < last for first, last in shape.missing):
         return None
     places = places_of(runs, shape.frame_bytes, start, stop)

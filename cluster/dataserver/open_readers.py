@@ -6,10 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.dataserver.readers.interface import SeriesReader
+from cluster.dataserver.readers.interface import LiesInFiles, Run, SeriesReader
 from cluster.dataserver.readers.registry import file_on_disk
 from cluster.fingerprint import Stamp, fingerprint, stamp
 
@@ -26,6 +26,18 @@ class OpenSeries:
     used_at: float
     users: int = 0
     closing: bool = False
+    _runs: list[tuple[Run, ...] | None] = field(default_factory=list)
+
+    def runs(self) -> tuple[Run, ...] | None:
+        """Return where whole frames lie in the files as they are served, or None if they do not lie so or more may come.
+
+        Found once: it takes a look at every frame, and each request asks. Files that change make another series.
+        """
+        if not self.reader.shape.complete:
+            return None
+        if not self._runs:
+            self._runs.append(self.reader.runs() if isinstance(self.reader, LiesInFiles) else None)
+        return self._runs[0]
 
     def is_current(self) -> bool:
         """Return whether the files are still as they were when the series was opened."""

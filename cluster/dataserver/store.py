@@ -17,7 +17,7 @@ from cluster.dataserver.lying import LyingFrames, lying_frames
 from cluster.dataserver.open_readers import Clock, OpenReaders, OpenSeries
 from cluster.dataserver.parsing.parsers import Parsers
 from cluster.dataserver.paths import Roots, checked_segments
-from cluster.dataserver.readers.interface import LiesInBlocks, LiesInFiles, SeriesShape
+from cluster.dataserver.readers.interface import LiesInBlocks, SeriesShape
 from cluster.dataserver.readers.registry import (
     file_on_disk,
     is_series_folder,
@@ -207,7 +207,7 @@ class SeriesStore:
             stop = shape.frames if stop is None else stop
             _check_range(path, shape, start, stop)
             _check_pinned(path, series, pinned)
-            found = _from_disk(path, lambda: lying_frames(series.reader, start, stop))
+            found = _from_disk(path, lambda: lying_frames(series.runs(), series.reader, start, stop))
             if found is not None and pinned is not None and not series.is_same():
                 found.close()
                 raise _changed(path)
@@ -229,14 +229,12 @@ class SeriesStore:
             raise NotFound(f"the frames of {path} come from here: it may still be written", path=path)
         with self._readers.using(file) as series:
             _check_pinned(path, series, pinned)
-            reader = series.reader
-            placed = isinstance(reader, LiesInFiles) and reader.shape.complete
-            runs = reader.runs() if placed and isinstance(reader, LiesInFiles) else None
+            runs = series.runs()
             if runs is None:
                 raise NotFound(f"the frames of {path} do not lie in files as they are served", path=path)
             return SeriesPlace(
                 fingerprint=series.fingerprint,
-                files=[str(file) for file in reader.files],
+                files=[str(file) for file in series.reader.files],
                 stamps=[(size, modified_ns) for _, size, modified_ns in series.stamp.files],
                 runs=[FrameRun(**asdict(run)) for run in runs],
             )

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
+from cluster.dataserver.reading import Reading
 from cluster.dataserver.store import SeriesStore
 from cluster.http import Gate
 from cluster.protocol import Identity, Role

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cluster.arrays import decode_frames
-from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.reading import Reading
 from cluster.http import Gate
 from cluster.protocol import Identity
 

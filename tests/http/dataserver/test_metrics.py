@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.metrics import Room
+from cluster.dataserver.reading import Reading
 from cluster.http import Gate
 from cluster.protocol import Identity, Role
 

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from cluster.arrays import FRAMES_MEDIA_TYPE, decode_frames
-from cluster.dataserver.app import Reading
+from cluster.dataserver.reading import Reading
 from cluster.http import PROBLEM_MEDIA_TYPE, Gate
 from cluster.protocol import Identity, Role, SeriesFacts, SeriesListing, SeriesPlace
 from cluster.trust import token

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.dataserver.app import Reading
+from cluster.dataserver.reading import Reading
 from cluster.dataserver.store import SeriesStore
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange, decode_frames, encode_frames
-from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
+from cluster.dataserver.reading import Reading
 from cluster.dataserver.writing import Writing
 from cluster.http import Gate
 from cluster.protocol import Identity, Role

@@ -15,9 +15,10 @@ import pytest
 
 from cluster import zero_copy
 from cluster.arrays import decode_frames
-from cluster.dataserver.app import Reading, create_app
+from cluster.dataserver.app import create_app
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.lying import CAN_SEND_FILES
+from cluster.dataserver.reading import Reading
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import ChecksumMismatch
 from cluster.http import Gate

@@ -66,12 +66,26 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Framing(h11.Connection):
     """Frames a reply, and hands a piece of a body on as it is: h11 joins it with nothing, which copies it."""
 
+    _held: list[bytes] | None = None
+
     def send(self, event: h11.Event) -> Any:
-        """Return the bytes to send, or None for an event that sends none."""
+        """Return the bytes to send now, or None for an event that sends none."""
         parts = self.send_with_data_passthrough(event)
-        if parts is None or len(parts) != 1:
-            return None if parts is None else b"".join(parts)
-        return parts[0]
+        if parts is None:
+            return None
+        if self._held is not None:
+            self._held += parts
+            return b""
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def hold(self) -> None:
+        """Keep what is to be sent: it goes with the file that follows it."""
+        self._held = []
+
+    def let_go(self) -> bytes:
+        """Return what was kept, and keep nothing more."""
+        held, self._held = self._held or [], None
+        return b"".join(held)
 
 
 class Connection(H11Protocol):
@@ -86,8 +100,8 @@ class Connection(H11Protocol):
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
-        self.app = ZeroCopy(self.app, self)
-        self.conn = _Framing(h11.SERVER, config.h11_max_incomplete_event_size or _MOST_HEAD_BYTES)
+        self.conn = framing = _Framing(h11.SERVER, config.h11_max_incomplete_event_size or _MOST_HEAD_BYTES)
+        self.app = ZeroCopy(self.app, self, framing)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""

@@ -1,5 +1,7 @@
 """Bytes of a file sent by the system itself: ASGI's extension `http.response.zerocopysend`, which uvicorn leaves to others.
 
+A start of a reply that says `FILE_FOLLOWS` goes in one piece with all that comes before the file.
+
 Only where the connection is not encrypted, and the event loop hands files to the system.
 """
 
@@ -9,10 +11,11 @@ import asyncio
 import io
 import logging
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +23,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
 EXTENSION: Final = "http.response.zerocopysend"
+FILE_FOLLOWS: Final = "clusterofone.file_follows"
+"""A key of `http.response.start`: a file will be sent, and what comes before it may wait for it."""
 _SENDS_FILES: Final = hasattr(os, "sendfile")
+_MORE_FOLLOWS: Final = getattr(socket, "MSG_MORE", 0)
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,25 @@ class _Unread:
         return self.count
 
 
+class Held(Protocol):
+    """A connection's framing that can keep what it frames until it is asked for it."""
+
+    def hold(self) -> None:
+        """Keep what is framed from now on."""
+        ...
+
+    def let_go(self) -> bytes:
+        """Return what was kept, and keep nothing more."""
+        ...
+
+
 class ZeroCopy:
     """An app that may send `{"type": EXTENSION, "file": ..., "offset": ..., "count": ...}` after the start of a reply."""
 
-    def __init__(self, app: ASGIApp, connection: H11Protocol) -> None:
+    def __init__(self, app: ASGIApp, connection: H11Protocol, framing: Held) -> None:
         self._app = app
         self._connection = connection
+        self._framing = framing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -49,8 +68,10 @@ class ZeroCopy:
         async def sending(message: Message) -> None:
             if message["type"] == EXTENSION:
                 await self._send_file(message["file"], message["offset"], message["count"])
-            else:
-                await send(message)
+                return
+            if FILE_FOLLOWS in message:
+                self._framing.hold()
+            await send(message)
 
         scope = {**scope, "extensions": {**scope.get("extensions", {}), EXTENSION: {}}}
         await self._app(scope, receive, sending)
@@ -64,65 +85,78 @@ class ZeroCopy:
             return
         unread: Any = _Unread(count)
         connection.conn.send_with_data_passthrough(h11.Data(data=unread))
-        socket = os.dup(transport.get_extra_info("socket").fileno())
+        before = self._framing.let_go()
+        taker = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         try:
-            sent = await _sent(socket, transport, file.fileno(), offset, count)
+            sent = await _sent(taker, transport, before, _FilePart(file.fileno(), offset, count))
         except OSError as error:
             if not isinstance(error, ConnectionError):
                 logger.warning("a file could not be sent: %s", error)
             transport.abort()
             return
         finally:
-            os.close(socket)
+            taker.close()
         if sent < count:
             if not transport.is_closing():
                 logger.warning("a file ended after %d of the %d bytes that were promised of it", sent, count)
             transport.abort()
 
 
-async def _sent(socket: int, transport: asyncio.Transport, file: int, offset: int, count: int) -> int:
-    """Send as fast as the other side takes it; return how many bytes went, all unless the file or the connection ends.
+@dataclass
+class _FilePart:
+    """Bytes [offset, offset + count) of an open file, of which `sent` have gone."""
 
-    asyncio's own `sendfile` asks for the socket anew after every step, which takes as long as the sending does.
+    file: int
+    offset: int
+    count: int
+    sent: int = 0
+
+
+async def _sent(taker: socket.socket, transport: asyncio.Transport, before: bytes, part: _FilePart) -> int:
+    """Send `before` and the part of a file as fast as the other side takes them; return how much of the file went.
+
+    That is all of it, unless the file or the connection ends. asyncio's own `sendfile` asks for the socket anew after
+    every step, which takes as long as the sending does.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()
-    sent = 0
 
     def step() -> None:
-        nonlocal sent
+        nonlocal before
         if done.done():
             return
         try:
-            step = 0 if transport.is_closing() else _send_some(socket, file, offset + sent, count - sent)
+            while before:  # in one segment with the beginning of the file
+                before = before[taker.send(before, _MORE_FOLLOWS) :]
+            step = 0 if transport.is_closing() else _send_some(taker.fileno(), part)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             done.set_exception(error)
             return
-        sent += step
-        if step == 0 or sent == count:
-            done.set_result(sent)
+        part.sent += step
+        if step == 0 or part.sent == part.count:
+            done.set_result(part.sent)
 
     step()
     if not done.done():
-        loop.add_writer(socket, step)
+        loop.add_writer(taker.fileno(), step)
         try:
             await done
         finally:
-            loop.remove_writer(socket)
+            loop.remove_writer(taker.fileno())
     return done.result()
 
 
 if sys.platform == "win32":
 
-    def _send_some(socket: int, file: int, offset: int, count: int) -> int:
+    def _send_some(taker: int, part: _FilePart) -> int:
         raise NotImplementedError
 
 else:
 
-    def _send_some(socket: int, file: int, offset: int, count: int) -> int:
-        return os.sendfile(socket, file, offset, count)
+    def _send_some(taker: int, part: _FilePart) -> int:
+        return os.sendfile(taker, part.file, part.offset + part.sent, part.count - part.sent)
 
 
 def has_zero_copy(scope: Mapping[str, Any]) -> bool:

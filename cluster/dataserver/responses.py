@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from cluster.arrays import FRAMES_MEDIA_TYPE
 from cluster.dataserver.lying import LyingFrames
 from cluster.dataserver.readers.interface import Frames
-from cluster.zero_copy import EXTENSION
+from cluster.zero_copy import EXTENSION, FILE_FOLLOWS
 
 _SLICE_BYTES: Final = 1 << 20
 _BLACK_PERCENT, _WHITE_PERCENT = 0.5, 99.9
@@ -59,7 +59,7 @@ class FileFramesResponse(Response):
         """Send head and pieces, as fast as the other side takes them."""
         try:
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            await send(start)
+            await send(start | {FILE_FOLLOWS: True})
             await send({"type": "http.response.body", "body": self._frames.head, "more_body": True})
             for piece in self._frames.pieces:
                 place = {"file": piece.file, "offset": piece.offset, "count": piece.count}

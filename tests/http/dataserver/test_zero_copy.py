@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from cluster.dataserver.reading import Reading
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import ChecksumMismatch
 from cluster.http import Gate
-from cluster.protocol import Identity
+from cluster.protocol import Identity, Role
 from cluster.serving import Server, bind, serve
 from cluster.trust import token
 
@@ -40,9 +41,23 @@ class Serving:
     """A data server on a socket, the frames it serves, and how often the system sent a piece of a file."""
 
     port: int
+    gate: Gate
     file: Path
     frames: np.ndarray[Any, Any]
     sent: list[int] = field(default_factory=list)
+
+    async def get(
+        self,
+        query: str,
+        role: Role | None = "worker",
+        route: str = f"/api/v1/series/{_NAME}/frames",
+        **headers: str,
+    ) -> httpx.Response:
+        """Return the reply to a client that takes it whole."""
+        if role is not None:
+            headers = {"authorization": f"Bearer {token(SECRET, role)}"} | headers
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.get(f"http://127.0.0.1:{self.port}{route}?{query}", headers=headers)
 
     async def ask(
         self, query: str = f"start=0&stop={FRAMES}"
@@ -77,7 +92,7 @@ async def serving(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -
     listener = bind("dataserver", host="127.0.0.1", port=0)
     serving = asyncio.create_task(serve(Server(app, on_ready=ready.set), listener, stop))
     await ready.wait()
-    found = Serving(listener.getsockname()[1], tmp_path / _NAME, frames)
+    found = Serving(listener.getsockname()[1], gate, tmp_path / _NAME, frames)
     really = os.sendfile
 
     def counted(socket: int, file: int, offset: int, count: int) -> int:
@@ -171,3 +186,66 @@ async def test_those_who_vanish_leave_no_descriptor_behind(serving: Serving) -> 
     async with asyncio.timeout(20.0):
         while this.num_fds() > before:  # noqa: ASYNC110 - a closed socket has no event
             await asyncio.sleep(0.01)
+
+
+async def test_the_short_way_and_the_long_way_give_the_same_bytes(serving: Serving) -> None:
+    usual = await serving.get("start=3&stop=80")
+    other = await serving.get("start=%2B3&stop=80")
+
+    assert (usual.status_code, other.status_code) == (200, 200)
+    assert usual.content == other.content
+    assert set(usual.headers.items()) - {("date", usual.headers["date"])} == set(other.headers.items()) - {
+        ("date", other.headers["date"])
+    }
+    assert sum(serving.sent) == 2 * 77 * serving.frames[0].nbytes
+
+
+@pytest.mark.parametrize(
+    ("role", "status"),
+    [("worker", 200), ("viewer", 200), ("owner", 200), ("submitter", 403), (None, 401)],
+)
+async def test_frames_in_files_are_sent_to_who_may_read_them_and_to_nobody_else(
+    serving: Serving, role: Role | None, status: int
+) -> None:
+    assert (await serving.get("start=3&stop=80", role)).status_code == status
+    assert bool(serving.sent) == (status == 200)
+
+
+@pytest.mark.parametrize("strange", ["Bearer c1.owner.AAAA", "Basic b3duZXI6", "Bearer x"])
+async def test_a_token_that_is_not_ours_gets_nothing_of_a_file(serving: Serving, strange: str) -> None:
+    assert (await serving.get("start=3&stop=80", None, authorization=strange)).status_code == 401
+    assert not serving.sent
+
+
+async def test_another_hosts_name_gets_nothing_of_a_file(serving: Serving) -> None:
+    assert (await serving.get("start=3&stop=80", host="lab.example")).status_code == 421
+    assert not serving.sent
+
+
+async def test_a_server_that_has_not_joined_yet_says_so_to_who_asks_for_a_file(serving: Serving) -> None:
+    serving.gate.verifiers = {}
+
+    assert (await serving.get("start=3&stop=80")).status_code == 503
+    assert not serving.sent
+
+
+async def test_a_range_that_is_none_and_a_series_that_is_none_are_refused_on_the_short_way(
+    serving: Serving,
+) -> None:
+    beyond = await serving.get(f"start=3&stop={FRAMES + 1}")
+    absent = await serving.get("start=3&stop=80", route="/api/v1/series/absent.npy/frames")
+    other = await serving.get("start=3&stop=80&fingerprint=another")
+
+    assert [reply.json()["code"] for reply in (beyond, absent, other)] == ["invalid", "not_found", "conflict"]
+    assert str(FRAMES - 1) in beyond.json()["detail"]
+
+
+async def test_requests_on_the_short_way_are_counted_by_the_same_route(serving: Serving) -> None:
+    for query in ("start=3&stop=80", "start=%2B3&stop=80"):
+        await serving.get(query)
+
+    figures = (await serving.get("", "viewer", route="/metrics")).text
+
+    counted = 'http_requests_total{method="GET",route="/api/v1/series/{path}/frames",status="200"} 2.0'
+    assert f"clusterofone_{counted}" in figures
+    assert f"clusterofone_served_frames_total {2 * 77}.0" in figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,8 @@ from cluster.arrays import raw_frames_head
 from cluster.dataserver.readers.interface import SeriesReader
 from cluster.frame_runs import EvenRun, read_at
 
-_READ_BYTES: Final = 1 << 19  # stays in the cache of one core
+_BLOCK_BYTES: Final = 1 << 19  # what is read at once stays in the cache of one core
+_UNKNOWN: Final = -1
 _LEAST_PIECE_BYTES: Final = 1 << 20  # smaller ones cost more to ask the system for than to copy
 CAN_SEND_FILES: Final = sys.platform != "win32" and sys.byteorder == "little"
 
@@ -30,13 +32,33 @@ class Place:
     count: int
 
 
+class KeptSums:
+    """The CRC-32 of each whole block of a series' files, once it was found: 8 bytes for each 512 KiB.
+
+    They hold for the files as they were when the series was opened. Bytes that change while size and time of change stay are sent
+    with the sum of those that were there before, and refused by whoever reads them.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, array[int]] = {}
+
+    def of(self, number: int, file: Path) -> array[int]:
+        """Return the sums of a file, by block, -1 where none is known; raises OSError."""
+        found = self._of.get(number)
+        if found is None:
+            blocks = file.stat().st_size // _BLOCK_BYTES
+            found = self._of.setdefault(number, array("q", [_UNKNOWN]) * blocks)
+        return found
+
+
 @dataclass(frozen=True)
 class Piece:
-    """Bytes [offset, offset + count) of an open file."""
+    """Bytes [offset, offset + count) of an open file, of which some blocks' sums may be known."""
 
     file: io.FileIO
     offset: int
     count: int
+    sums: array[int]
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,7 @@ class LyingFrames:
 
 
 def lying_frames(
-    runs: Sequence[EvenRun] | None, reader: SeriesReader, start: int, stop: int
+    runs: Sequence[EvenRun] | None, reader: SeriesReader, start: int, stop: int, kept: KeptSums
 ) -> LyingFrames | None:
     """Return frames [start, stop), of which `runs` tells where they lie, as pieces of files, or None if they must be read; raises OSError."""
     shape = reader.shape
@@ -67,7 +89,7 @@ def lying_frames(
     places = places_of(runs, shape.frame_bytes, start, stop)
     if places is None:
         return None
-    pieces = opened(places, reader.files)
+    pieces = opened(places, reader.files, kept)
     try:
         crc = checksum(pieces)
     except BaseException:
@@ -102,13 +124,14 @@ def places_of(runs: Iterable[EvenRun], frame_bytes: int, start: int, stop: int) 
     return places if at == stop and worth else None
 
 
-def opened(places: Sequence[Place], files: Sequence[Path]) -> list[Piece]:
+def opened(places: Sequence[Place], files: Sequence[Path], kept: KeptSums) -> list[Piece]:
     """Return the places as pieces of files opened for this; each must be closed. Raises OSError."""
     pieces: list[Piece] = []
     try:
         for number, group in groupby(places, key=lambda place: place.file):
             file = files[number].open("rb", buffering=0)
-            pieces += [Piece(file, place.offset, place.count) for place in group]
+            sums = kept.of(number, files[number])
+            pieces += [Piece(file, place.offset, place.count, sums) for place in group]
     except BaseException:
         close(pieces)
         raise
@@ -124,19 +147,30 @@ def close(pieces: Iterable[Piece]) -> None:
 def checksum(pieces: Iterable[Piece]) -> int | None:
     """Return the CRC-32 of all pieces one after the other, or None if a file ends before; raises OSError.
 
-    Reads through one small buffer, which stays in the processor's cache: the bytes themselves are sent by the system.
+    Reads through one small buffer, which stays in the processor's cache: the bytes themselves are sent by the system. A
+    block whose sum is known is not read.
     """
     crc = 0
-    buffer = memoryview(bytearray(_READ_BYTES))
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
     for piece in pieces:
         for offset, count in _steps(piece):
-            got = read_at(piece.file.fileno(), offset, buffer[:count])
-            if got != count:
-                return None
-            crc = isal_zlib.crc32(buffer[:count], crc)
+            block = offset // _BLOCK_BYTES
+            keeps = count == _BLOCK_BYTES and block < len(piece.sums)
+            found = piece.sums[block] if keeps else _UNKNOWN
+            if found == _UNKNOWN:
+                if read_at(piece.file.fileno(), offset, buffer[:count]) != count:
+                    return None
+                found = isal_zlib.crc32(buffer[:count])
+                if keeps:
+                    piece.sums[block] = found
+            crc = isal_zlib.crc32_combine(crc, found, count)
     return crc
 
 
 def _steps(piece: Piece) -> Iterator[tuple[int, int]]:
-    for at in range(0, piece.count, _READ_BYTES):
-        yield piece.offset + at, min(_READ_BYTES, piece.count - at)
+    """Yield the blocks of a piece, and the parts of blocks at its ends."""
+    at, end = piece.offset, piece.offset + piece.count
+    while at < end:
+        count = min(_BLOCK_BYTES - at % _BLOCK_BYTES, end - at)
+        yield at, count
+        at += count

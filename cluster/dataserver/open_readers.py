@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.dataserver.lying import KeptSums
 from cluster.dataserver.readers.interface import LiesInFiles, Run, SeriesReader
 from cluster.dataserver.readers.registry import file_on_disk
 from cluster.fingerprint import Stamp, fingerprint, stamp
@@ -26,6 +27,7 @@ class OpenSeries:
     used_at: float
     users: int = 0
     closing: bool = False
+    sums: KeptSums = field(default_factory=KeptSums)
     _runs: list[tuple[Run, ...] | None] = field(default_factory=list)
 
     def runs(self) -> tuple[Run, ...] | None:

@@ -207,7 +207,9 @@ class SeriesStore:
             stop = shape.frames if stop is None else stop
             _check_range(path, shape, start, stop)
             _check_pinned(path, series, pinned)
-            found = _from_disk(path, lambda: lying_frames(series.runs(), series.reader, start, stop))
+            found = _from_disk(
+                path, lambda: lying_frames(series.runs(), series.reader, start, stop, series.sums)
+            )
             if found is not None and pinned is not None and not series.is_same():
                 found.close()
                 raise _changed(path)

@@ -167,6 +167,27 @@ async def test_bytes_that_change_while_they_are_sent_are_noticed(serving: Servin
     writer.close()
 
 
+async def test_a_file_changed_since_it_was_summed_is_summed_anew_and_one_damaged_unseen_is_noticed(
+    serving: Serving,
+) -> None:
+    first = await serving.get(f"start=0&stop={FRAMES}")
+    before = serving.file.stat()
+    changed = serving.frames[::-1].copy()
+    np.save(serving.file, changed)
+    os.utime(serving.file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    second = await serving.get(f"start=0&stop={FRAMES}")
+    with serving.file.open("r+b") as file:
+        file.seek(3 << 20)
+        file.write(bytes(8))
+    os.utime(serving.file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    third = await serving.get(f"start=0&stop={FRAMES}")
+
+    np.testing.assert_array_equal(decode_frames(first.content).frames, serving.frames)
+    np.testing.assert_array_equal(decode_frames(second.content).frames, changed)
+    with pytest.raises(ChecksumMismatch):
+        decode_frames(third.content)
+
+
 async def test_those_who_vanish_leave_no_descriptor_behind(serving: Serving) -> None:
     this = psutil.Process()
 

@@ -47,8 +47,9 @@ def test_the_checksum_is_that_of_the_bytes_and_none_of_a_file_that_ends(tmp_path
     files = [tmp_path / "0", tmp_path / "1"]
     files[0].write_bytes(content)
     files[1].write_bytes(content[: LARGE + 5])
-    whole = lying.opened([lying.Place(0, 3, 2 * LARGE + 11), lying.Place(1, 1, LARGE)], files)
-    short = lying.opened([lying.Place(1, 6, LARGE)], files)
+    kept = lying.KeptSums()
+    whole = lying.opened([lying.Place(0, 3, 2 * LARGE + 11), lying.Place(1, 1, LARGE)], files, kept)
+    short = lying.opened([lying.Place(1, 6, LARGE)], files, kept)
 
     assert lying.checksum(whole) == zlib.crc32(content[3 : 2 * LARGE + 14] + content[1 : LARGE + 1])
     assert lying.checksum(short) is None
@@ -61,4 +62,47 @@ def test_a_file_that_cannot_be_opened_leaves_none_open(tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(b"x")
 
     with pytest.raises(FileNotFoundError):
-        lying.opened([lying.Place(0, 0, 1), lying.Place(1, 0, 1)], [tmp_path / "0", tmp_path / "gone"])
+        lying.opened(
+            [lying.Place(0, 0, 1), lying.Place(1, 0, 1)],
+            [tmp_path / "0", tmp_path / "gone"],
+            lying.KeptSums(),
+        )
+
+
+def test_a_block_is_read_once_and_any_range_of_it_has_the_sum_of_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = np.random.default_rng(6).bytes(5 * LARGE + 77)
+    (tmp_path / "0").write_bytes(content)
+    kept, really, read = lying.KeptSums(), lying.read_at, []
+
+    def counted(handle: int, offset: int, target: memoryview) -> int:
+        read.append(len(target))
+        return really(handle, offset, target)
+
+    monkeypatch.setattr(lying, "read_at", counted)
+    for first, count in [
+        (0, 5 * LARGE + 77),
+        (3, 4 * LARGE),
+        (LARGE, 2 * LARGE),
+        (LARGE - 1, 4 * LARGE + 78),
+        (5, 9),
+    ]:
+        pieces = lying.opened([lying.Place(0, first, count)], [tmp_path / "0"], kept)
+        assert lying.checksum(pieces) == zlib.crc32(content[first : first + count])
+        lying.close(pieces)
+
+    ends = (LARGE // 2 - 3) + 3 + 1 + 77 + 9  # the rest lies in blocks that were read whole before
+    assert sum(read) == len(content) + ends
+
+
+def test_bytes_that_change_behind_the_files_time_are_not_those_of_the_kept_sum(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(bytes(2 * LARGE))
+    kept = lying.KeptSums()
+    before = lying.opened([lying.Place(0, 0, 2 * LARGE)], [tmp_path / "0"], kept)
+    sums = [lying.checksum(before)]
+    (tmp_path / "0").write_bytes(b"\1" * (2 * LARGE))
+    sums.append(lying.checksum(before))
+    lying.close(before)
+
+    assert sums == [zlib.crc32(bytes(2 * LARGE))] * 2

@@ -11,6 +11,7 @@ import asyncio
 import io
 import logging
 import os
+import select
 import socket
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ EXTENSION: Final = "http.response.zerocopysend"
 FILE_FOLLOWS: Final = "clusterofone.file_follows"
 """A key of `http.response.start`: a file will be sent, and what comes before it may wait for it."""
 _SENDS_FILES: Final = hasattr(os, "sendfile")
+_PATIENCE_MS: Final = 5  # with those who take it as fast as it can be sent
+_MOST_STEPS: Final = 100  # then others have the thread
 _MORE_FOLLOWS: Final = getattr(socket, "MSG_MORE", 0)
 
 
@@ -113,39 +116,82 @@ class _FilePart:
 
 
 async def _sent(taker: socket.socket, transport: asyncio.Transport, before: bytes, part: _FilePart) -> int:
-    """Send `before` and the part of a file as fast as the other side takes them; return how much of the file went.
+    """Send `before` and the part of a file; return how much of the file went.
 
-    That is all of it, unless the file or the connection ends. asyncio's own `sendfile` asks for the socket anew after
-    every step, which takes as long as the sending does.
+    That is all of it, unless the file or the connection ends. A thread sends as long as the other side takes it at once;
+    the loop, which others need too, goes on with those that take their time.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[int] = loop.create_future()
+    sending = _Sending(taker, transport, before, part)
+    await _to_its_end(asyncio.get_running_loop().run_in_executor(None, sending.hurry))
+    if not sending.ended:
+        await sending.go_on()
+    return part.sent
 
-    def step() -> None:
-        nonlocal before
-        if done.done():
-            return
-        try:
-            while before:  # in one segment with the beginning of the file
-                before = before[taker.send(before, _MORE_FOLLOWS) :]
-            step = 0 if transport.is_closing() else _send_some(taker.fileno(), part)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            done.set_exception(error)
-            return
-        part.sent += step
-        if step == 0 or part.sent == part.count:
-            done.set_result(part.sent)
 
-    step()
-    if not done.done():
-        loop.add_writer(taker.fileno(), step)
+async def _to_its_end(running: asyncio.Future[None]) -> None:
+    """Wait for a thread that uses descriptors which its caller is going to close, also when cancelled: it takes milliseconds."""
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+class _Sending:
+    """What is being sent to one taker.
+
+    asyncio's own `sendfile` asks for the socket anew after every step, which takes as long as the sending does.
+    """
+
+    def __init__(
+        self, taker: socket.socket, transport: asyncio.Transport, before: bytes, part: _FilePart
+    ) -> None:
+        self._taker = taker
+        self._transport = transport
+        self._before = before
+        self._part = part
+        self.ended = False
+
+    def hurry(self) -> None:
+        """Send until the other side has not taken anything for a moment; for a thread."""
+        for _ in range(_MOST_STEPS):
+            if self.ended or not (self._step() or _takes_more(self._taker.fileno())):
+                return
+
+    async def go_on(self) -> None:
+        """Send the rest whenever the other side takes some."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def step() -> None:
+            if done.done():
+                return
+            try:
+                self._step()
+            except OSError as error:
+                done.set_exception(error)
+            else:
+                if self.ended:
+                    done.set_result(None)
+
+        loop.add_writer(self._taker.fileno(), step)
         try:
             await done
         finally:
-            loop.remove_writer(taker.fileno())
-    return done.result()
+            loop.remove_writer(self._taker.fileno())
+
+    def _step(self) -> bool:
+        """Send what the system takes now; return whether it took anything, or nothing is left to send."""
+        part = self._part
+        try:
+            while self._before:  # in one segment with the beginning of the file
+                self._before = self._before[self._taker.send(self._before, _MORE_FOLLOWS) :]
+            step = 0 if self._transport.is_closing() else _send_some(self._taker.fileno(), part)
+        except (BlockingIOError, InterruptedError):
+            return False
+        part.sent += step
+        self.ended = step == 0 or part.sent == part.count
+        return True
 
 
 if sys.platform == "win32":
@@ -153,10 +199,19 @@ if sys.platform == "win32":
     def _send_some(taker: int, part: _FilePart) -> int:
         raise NotImplementedError
 
+    def _takes_more(taker: int) -> bool:
+        raise NotImplementedError
+
 else:
 
     def _send_some(taker: int, part: _FilePart) -> int:
         return os.sendfile(taker, part.file, part.offset + part.sent, part.count - part.sent)
+
+    def _takes_more(taker: int) -> bool:
+        """Return whether the other side makes room within a moment."""
+        waiting = select.poll()
+        waiting.register(taker, select.POLLOUT)
+        return bool(waiting.poll(_PATIENCE_MS))
 
 
 def has_zero_copy(scope: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,3 +271,19 @@ async def test_requests_on_the_short_way_are_counted_by_the_same_route(serving: 
     counted = 'http_requests_total{method="GET",route="/api/v1/series/{path}/frames",status="200"} 2.0'
     assert f"clusterofone_{counted}" in figures
     assert f"clusterofone_served_frames_total {2 * 77}.0" in figures
+
+
+async def test_nothing_is_closed_under_a_thread_that_still_sends_when_its_request_is_given_up() -> None:
+    go_on = threading.Event()
+    running = asyncio.get_running_loop().run_in_executor(None, go_on.wait)
+    waiting = asyncio.create_task(zero_copy._to_its_end(running))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert running.done()

@@ -1,13 +1,15 @@
 """What does a task cost the scheduler, and how many workers can it serve?
 
-    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--task-s 10] [--seconds 40] [--folder DIR] [--picture PNG] [--quick]
+    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--at-once 500 2000] [--task-s 10] [--seconds 40] [--folder DIR]
+        [--picture PNG] [--quick]
 
 A real scheduler and data server (`clusterofone -n 0`) and workers that are simulated, but speak to it over real HTTP as real ones do: register,
 lease, keep alive, commit a result of one row with a lease for the next in the same request.
 
 1. Two workers whose tasks take no time: tasks a second, and the scheduler's processor time for each.
-2. So many workers whose tasks take ten seconds: the latency of commits (each durable before it is answered), and how busy the scheduler is. One
-   client process drives them all, so that on a small machine a part of the latency is its own.
+2. So many workers that begin at once, as an array of a batch system does: how long until each holds a task, and how many requests had to be tried again.
+3. So many workers, come one after the other, whose tasks take ten seconds: the latency of commits (each durable before it is answered), and how
+   busy the scheduler is. One process plays them all, with an HTTP client made for it (`lean_link.py`), so that the scheduler is what bends first.
 
 Every commit must be acknowledged once and all frames must be in the job's books at the end. Prints one JSON line.
 """
@@ -17,29 +19,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
+import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 import psutil
+from lean_link import LeanLink
 from running_cluster import Cluster
 from surroundings import surroundings
 
 from cluster.arrays import TaskResult, encode_result
+from cluster.backoff import Backoff, Pace, persist
 from cluster.client import Client
-from cluster.protocol import PROTOCOL_VERSION, HeldTask, Lease, WorkerRegistered, WorkerRegistration
+from cluster.errors import NotFound, TransientError
+from cluster.protocol import PROTOCOL_VERSION, HeldTask, Lease, Versions, WorkerRegistered, WorkerRegistration
 from cluster.transport import Link
 from cluster.worker.engine import versions
 from cluster.worker.scheduler import SchedulerRoutes
 from fitting.localisations import LAT_GAUSS_DTYPE, FrameStatus
 
+T = TypeVar("T")
 _FRAMES = 10_000_000
 _SIDE = 16
 _METADATA = {
@@ -53,7 +63,10 @@ _FRAMES_A_S = (
     100  # that a simulated worker says it localises, so that its tasks are of the length that is wanted
 )
 
-_A_POOL = 100  # workers that share a pool of connections, which is searched at each request
+_PATIENT = Backoff(
+    first_s=0.25, longest_s=5.0, total_s=60.0
+)  # a real worker's, but for its patience without end
+_LONG_POLL_S = 20.0
 
 
 @dataclass
@@ -61,8 +74,10 @@ class Seen:
     """What the workers of one run saw."""
 
     latencies_s: list[float] = field(default_factory=list)
+    arrivals_s: list[float] = field(default_factory=list)  # from the first request to the first task
     frames: int = 0
     errors: int = 0
+    tried_again: int = 0  # requests that were not answered, and made once more
 
 
 def main() -> None:
@@ -80,12 +95,19 @@ def main() -> None:
             }
             result["two_workers"] = asyncio.run(_no_work(cluster, client, job.id, options.tasks))
             found = {}
-            for workers in options.workers:
-                client.cancel(job.id)  # a job each, so that none comes to its end, where tasks are done twice
-                job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
-                found[workers] = asyncio.run(_many(cluster, client, job.id, workers, options))
-                print(workers, "workers:", json.dumps(found[workers]), file=sys.stderr)
-                result[f"{workers}_workers"] = found[workers]
+            for at_once in (True, False):
+                for workers in options.at_once if at_once else options.workers:
+                    client.cancel(
+                        job.id
+                    )  # a job each, so that none comes to its end, where tasks are done twice
+                    job = client.submit("series.npy", analysis={"background": "0:0"}, metadata=_METADATA)
+                    run = _at_once if at_once else _many
+                    case = asyncio.run(run(cluster, client, job.id, workers, options))
+                    name = f"{workers}_workers{'_at_once' if at_once else ''}"
+                    print(name, json.dumps(case), file=sys.stderr)
+                    result[name] = case
+                    if not at_once:
+                        found[workers] = case
     if options.picture is not None:
         _draw(
             {n: case for n, case in found.items() if case["commits_per_s"]}, options.task_s, options.picture
@@ -123,6 +145,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--workers", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument(
+        "--at-once", type=int, nargs="*", default=[], help="so many workers that begin at once"
+    )
     parser.add_argument("--task-s", type=float, default=10.0)
     parser.add_argument("--seconds", type=float, default=40.0, help="how long each number of workers runs")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
@@ -131,6 +156,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.tasks, options.workers, options.task_s, options.seconds = 100, [20], 0.5, 2.0
+        options.at_once = [20]
     return options
 
 
@@ -144,8 +170,9 @@ async def _no_work(cluster: Cluster, client: Client, job_id: str, tasks: int) ->
     scheduler, seen = cluster.process("scheduler"), Seen()
     before = client.job(job_id).frames.localised
     began, cpu = time.perf_counter(), _cpu_s(scheduler)
-    each, ours = tasks // 2, (cluster, _connections(2), client.identity().cluster_id, seen)
-    await asyncio.gather(*(_worker(*ours, 0.0, until=None, tasks=each) for _ in range(2)))
+    each, cluster_id, connections = tasks // 2, client.identity().cluster_id, _connections(2)
+    links = [Link(cluster.url, cluster.token, transport=connections) for _ in range(2)]
+    await asyncio.gather(*(_worker(link, cluster_id, seen, 0.0, tasks=each) for link in links))
     seconds, cpu = time.perf_counter() - began, _cpu_s(scheduler) - cpu
     _check(client, job_id, before, seen)
     return {
@@ -155,20 +182,44 @@ async def _no_work(cluster: Cluster, client: Client, job_id: str, tasks: int) ->
     }
 
 
+async def _at_once(
+    cluster: Cluster, client: Client, job_id: str, workers: int, _: argparse.Namespace
+) -> dict[str, float]:
+    """Workers that all begin now: until each holds its first task, which it hands in at once."""
+    scheduler, seen, own = cluster.process("scheduler"), Seen(), psutil.Process()
+    before = client.job(job_id).frames.localised
+    cluster_id = client.identity().cluster_id
+    links = [LeanLink(cluster.url, cluster.token) for _ in range(workers)]
+    began, cpu, mine = time.perf_counter(), _cpu_s(scheduler), _cpu_s(own)
+    await asyncio.gather(*(_worker(link, cluster_id, seen, 0.0, tasks=1) for link in links))
+    for link in links:
+        await link.aclose()
+    seconds, cpu, mine = time.perf_counter() - began, _cpu_s(scheduler) - cpu, _cpu_s(own) - mine
+    _check(client, job_id, before, seen)
+    median, last = np.quantile(seen.arrivals_s, [0.5, 1.0])
+    return {
+        "first_task_median_s": round(median, 2),
+        "first_task_last_s": round(last, 2),
+        "tried_again": seen.tried_again,
+        "scheduler_ms_per_worker": round(1000 * cpu / workers, 2),
+        "scheduler_busy": round(cpu / seconds, 3),
+        "driver_busy": round(mine / seconds, 3),
+    }
+
+
 async def _many(
     cluster: Cluster, client: Client, job_id: str, workers: int, options: argparse.Namespace
 ) -> dict[str, float]:
     scheduler, seen, own = cluster.process("scheduler"), Seen(), psutil.Process()
     before = client.job(job_id).frames.localised
     cluster_id = client.identity().cluster_id
-    pools = [_connections(_A_POOL) for _ in range(0, workers, _A_POOL)]
+    links = [LeanLink(cluster.url, cluster.token) for _ in range(workers)]
     spread = options.task_s / workers
     ends = time.perf_counter() + options.task_s + options.seconds
     working = [
         asyncio.create_task(
             _worker(
-                cluster,
-                pools[number // _A_POOL],
+                link,
                 cluster_id,
                 seen,
                 options.task_s,
@@ -176,7 +227,7 @@ async def _many(
                 after=number * spread,
             )
         )
-        for number in range(workers)
+        for number, link in enumerate(links)
     ]
     await asyncio.sleep(options.task_s)  # until all have come
     seen.latencies_s.clear()
@@ -185,13 +236,17 @@ async def _many(
     seconds, cpu, mine = time.perf_counter() - began, _cpu_s(scheduler) - cpu, _cpu_s(own) - mine
     commits, latency = len(seen.latencies_s), _latency(seen)
     await asyncio.gather(*working)
+    for link in links:
+        await link.aclose()
     _check(client, job_id, before, seen)
     return {
         "commits_per_s": round(commits / seconds, 1),
         **latency,
         "scheduler_busy": round(cpu / seconds, 3),
         "driver_busy": round(mine / seconds, 3),
+        "scheduler_ms_per_task": round(1000 * cpu / max(1, commits), 3),
         "scheduler_mb": round(scheduler.memory_info().rss / 1e6),
+        "tried_again": seen.tried_again,
     }
 
 
@@ -216,51 +271,88 @@ def _check(client: Client, job_id: str, before: int, seen: Seen) -> None:
 
 
 async def _worker(
-    cluster: Cluster,
-    connections: httpx.AsyncHTTPTransport,
+    link: Link,
     cluster_id: str,
     seen: Seen,
     task_s: float,
     *,
-    until: float | None,
-    tasks: int = 0,
+    until: float = math.inf,
+    tasks: float = math.inf,
     after: float = 0.0,
 ) -> None:
     """One simulated worker: until a moment, or for so many tasks."""
     await asyncio.sleep(after)
-    link = Link(cluster.url, cluster.token, transport=connections)
+    began = time.perf_counter()
     routes = SchedulerRoutes(link, lambda _: link, cluster_id=cluster_id)
-    hello = WorkerRegistration(
-        machine=f"m{id(routes)}",
+    standing = await _persist(lambda: routes.register(_hello(id(routes))), seen)
+    leases: list[Lease] = []
+    done, say_alive_at = 0, _next_keep_alive(standing)
+    while done < tasks and time.perf_counter() < until:
+        if not leases:
+            leases = await _persist(lambda: routes.lease(standing.worker_id, 1, _LONG_POLL_S), seen)
+            continue
+        if done == 0:
+            seen.arrivals_s.append(time.perf_counter() - began)
+        lease = leases.pop()
+        say_alive_at = await _working(routes, standing, lease, task_s, say_alive_at, seen)
+        leases = await _committed(routes, standing, lease, seen)
+        done += 1
+    with suppress(NotFound):  # it was heard the first time, and not answered
+        await _persist(lambda: routes.goodbye(standing.worker_id), seen)
+
+
+async def _persist(call: Callable[[], Awaitable[T]], seen: Seen) -> T:
+    """Try again as a worker does, and count it."""
+
+    async def counted() -> T:
+        try:
+            return await call()
+        except TransientError:
+            seen.tried_again += 1
+            raise
+
+    return await persist(counted, _PATIENT, Pace())
+
+
+def _hello(number: int) -> WorkerRegistration:
+    return WorkerRegistration(
+        machine=f"m{number}",
         host="simulated",
         pid=os.getpid(),
         cores=1,
         protocol=PROTOCOL_VERSION,
-        versions=versions(),
+        versions=_own_versions(),
         cpu="simulated",
         fits=["LatGaussFitFR"],
     )
-    standing = await routes.register(hello)
-    leases: list[Lease] = []
-    done = 0
-    while (done < tasks) if until is None else (time.perf_counter() < until):
-        if not leases:
-            leases = await routes.lease(standing.worker_id, 1, 5.0)
-            continue
-        lease = leases.pop()
-        await _working(routes, standing, lease, task_s)
-        leases = await _committed(routes, standing, lease, seen)
-        done += 1
-    await routes.goodbye(standing.worker_id)
 
 
-async def _working(routes: SchedulerRoutes, standing: WorkerRegistered, lease: Lease, task_s: float) -> None:
+@cache
+def _own_versions() -> Versions:
+    return versions()
+
+
+def _next_keep_alive(standing: WorkerRegistered) -> float:
+    return time.perf_counter() + standing.keep_alive_s * random.uniform(0.85, 1.0)
+
+
+async def _working(
+    routes: SchedulerRoutes,
+    standing: WorkerRegistered,
+    lease: Lease,
+    task_s: float,
+    say_alive_at: float,
+    seen: Seen,
+) -> float:
+    """Work on a task, and say between whiles that the worker lives; return when it is to say so again."""
     ends = time.perf_counter() + task_s
     held = [HeldTask(job_id=lease.job_id, task_id=lease.task_id, attempt=lease.attempt)]
-    while (left := ends - time.perf_counter()) > 0:
-        await asyncio.sleep(min(left, standing.keep_alive_s))
-        if left > standing.keep_alive_s:
-            await routes.keep_alive(standing.worker_id, held)
+    while say_alive_at < ends:
+        await asyncio.sleep(say_alive_at - time.perf_counter())
+        await _persist(lambda: routes.keep_alive(standing.worker_id, held), seen)
+        say_alive_at = _next_keep_alive(standing)
+    await asyncio.sleep(ends - time.perf_counter())
+    return say_alive_at
 
 
 async def _committed(
@@ -272,9 +364,9 @@ async def _committed(
     status = np.full(count, FrameStatus.LOCALISED, np.uint8)
     body = encode_result(TaskResult(lease.start, lease.stop, rows, status, seconds=count / _FRAMES_A_S))
     began = time.perf_counter()
-    reply = await routes.commit(standing.worker_id, lease, body, 1)
+    reply = await _persist(lambda: routes.commit(standing.worker_id, lease, body, 1), seen)
     seen.latencies_s.append(time.perf_counter() - began)
-    if reply.outcome != "committed":
+    if reply.outcome != "committed" and not seen.tried_again:
         seen.errors += 1
     seen.frames += count
     return list(reply.next)

@@ -42,7 +42,7 @@ from surroundings import surroundings
 from cluster.arrays import TaskResult, encode_result
 from cluster.backoff import Backoff, Pace, persist
 from cluster.client import Client
-from cluster.errors import NotFound, TransientError
+from cluster.errors import TransientError, Unavailable
 from cluster.protocol import PROTOCOL_VERSION, HeldTask, Lease, Versions, WorkerRegistered, WorkerRegistration
 from cluster.transport import Link
 from cluster.worker.engine import versions
@@ -297,8 +297,8 @@ async def _worker(
         say_alive_at = await _working(routes, standing, lease, task_s, say_alive_at, seen)
         leases = await _committed(routes, standing, lease, seen)
         done += 1
-    with suppress(NotFound):  # it was heard the first time, and not answered
-        await _persist(lambda: routes.goodbye(standing.worker_id), seen)
+    with suppress(Unavailable):  # said once, as a real worker does; it will be missed
+        await routes.goodbye(standing.worker_id)
 
 
 async def _persist(call: Callable[[], Awaitable[T]], seen: Seen) -> T:

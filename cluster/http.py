@@ -79,6 +79,13 @@ class Gate:
             )
         return role_of(presented.strip(), self.verifiers)
 
+    def admit(self, request: Request, roles: tuple[Role, ...]) -> Role:
+        """Return the request's role if it is one of these, or the owner's; raises `Unauthorised` or `Forbidden`."""
+        role = self.role(request)
+        if role != "owner" and role not in roles:
+            raise Forbidden(f"a {role} token may not do this; it needs {' or '.join(roles) or 'owner'}")
+        return role
+
     def check_sender(self, scope: Scope) -> None:
         """Raise `Unauthorised` for a body from somebody without a token: nothing of it is read.
 
@@ -103,10 +110,7 @@ def require(*roles: Role) -> Callable[..., Awaitable[Role]]:
     # async: what is not, FastAPI calls in a thread, 0.3 ms a request
     async def check(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Role:
         gate: Gate = request.app.state.gate
-        role = gate.role(request)
-        if role != "owner" and role not in roles:
-            raise Forbidden(f"a {role} token may not do this; it needs {' or '.join(roles) or 'owner'}")
-        return role
+        return gate.admit(request, roles)
 
     return check
 
@@ -236,20 +240,21 @@ class BodyLimit:
                 return
             if not message.get("more_body", False):
                 break
-        await self._app(scope, _replay(bytes(body), receive), send)
+        await self._app(scope, replayed(bytes(body), receive), send)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which has been read, and then what else comes."""
     sent = False
 
-    async def replayed() -> Message:
+    async def receiving() -> Message:
         nonlocal sent
         if sent:
             return await receive()
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replayed
+    return receiving
 
 
 def _with_headers(send: Send) -> Send:

@@ -56,6 +56,7 @@ from cluster.scheduler.pages import install_documentation
 from cluster.scheduler.result_routes import results
 from cluster.scheduler.service import Service
 from cluster.scheduler.sheets import fit_infos
+from cluster.scheduler.shortcut import Shortcut
 
 JOIN_STATUS = {"waiting": 202, "approved": 200, "refused": 403}
 
@@ -359,6 +360,9 @@ def create_app(service: Service, gate: Gate) -> FastAPI:
     app.state.service = service
     gate.public = frozenset({"/api/v1/join"})
     gate.body_limits = {**gate.body_limits, "/result": MAX_RESULT_BYTES}
+    app.add_middleware(
+        Shortcut, gate=gate, service=service
+    )  # before the gate is: what is added last is outermost
     install(app, gate, role="scheduler")
     for router in (workers, jobs, results, calibrations, cluster):  # what is asked most is found first
         app.include_router(router)

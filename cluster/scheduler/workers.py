@@ -89,7 +89,7 @@ class WorkerDesk:
             If it would give other numbers, or speak another protocol; says the command that mends it.
         """
         self._check_versions(card)
-        worker_id = f"{_plain(card.host)}-{card.pid}-{secrets.token_hex(3)}"
+        worker_id = self._new_id(card)
         self._state.cards[worker_id] = card
         order = WorkerOrder(worker_id, frozenset(card.fits))
         await self._state.settled(self._state.core.register(order, now=self._state.clocks.now()))
@@ -318,6 +318,12 @@ class WorkerDesk:
         if sheet.kind == "preview":
             return Blob(body=b"")
         return await _beside(body, self._blobs.store, sheet.job_id, task_id, attempt, body)
+
+    def _new_id(self, card: WorkerRegistration) -> str:
+        """Return a name that nobody has: thousands in containers may be of one host and one process id."""
+        while (name := f"{_plain(card.host)}-{card.pid}-{secrets.token_hex(3)}") in self._state.cards:
+            pass
+        return name
 
     def _check_versions(self, card: WorkerRegistration) -> None:
         ours, theirs = self._versions, card.versions

@@ -28,6 +28,9 @@ from cluster.transport import Link
 _API: Final = "/api/v1"
 _LONG_POLL_MARGIN_S: Final = 10.0
 _COMMIT_TIMEOUT_S: Final = 60.0
+_HELLO_TIMEOUT_S: Final = (
+    20.0  # thousands that are started together wait for each other; who gives up only asks once more
+)
 
 
 class Scheduler(Protocol):
@@ -89,7 +92,9 @@ class SchedulerRoutes:
 
     async def register(self, registration: WorkerRegistration) -> WorkerRegistered:
         """Say hello, once it is certain that our cluster answers: strangers get no token."""
-        identity = await self._link.get(f"{_API}/identity", Identity, timeout_s=5.0, anonymous=True)
+        identity = await self._link.get(
+            f"{_API}/identity", Identity, timeout_s=_HELLO_TIMEOUT_S, anonymous=True
+        )
         if identity.cluster_id != self._cluster_id:
             raise Unavailable(f"another cluster ({identity.name}) answers at {self.url}")
         return await self._link.send(f"{_API}/workers", registration, WorkerRegistered)

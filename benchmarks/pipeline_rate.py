@@ -3,8 +3,8 @@
     python benchmarks/pipeline_rate.py [--sizes 128 256 ...] [--repeats N] [--background=-30:0] [--emitters] [--percentile] [--quick] [--cold]
 
 Processor time, so that other work on the machine counts little. The workload of `workload.py` at each frame size. Prints one JSON line: for each size the median rate of `repeats` runs in
-frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array, and the largest memory that one run added, alone and with the
-frames themselves. With --emitters also the time of a frame of 256² against the molecules in it, and the line through that; with --percentile how many times longer an
+frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array of their size, which is the memory's pace, and of that of a copy of each
+into the same float32 frame, which stays in the cache; and the largest memory that one run added, alone and with the frames themselves. With --emitters also the time of a frame of 256² against the molecules in it, and the line through that; with --percentile how many times longer an
 analysis takes with a percentile as background instead of the mean, in turns; with
 --cold also the time from a new process with an empty cache to the first result, and once more with the cache filled.
 """
@@ -32,6 +32,7 @@ from fitting import analyse
 
 _PIXELS = 25_000_000  # in one run: 380 frames of 256², 6 of 2048²
 _FEWEST = 150
+_COPIED = 250_000_000  # pixels: a gigabyte of float32, more than any cache holds
 _EMITTERS = (1, 5, 10, 20, 40, 80)
 _START = """
 import time; start = time.perf_counter()
@@ -92,14 +93,17 @@ def _measure(size: int, settings: dict[str, object], repeats: int, quick: bool) 
     with _PeakMemory() as memory:
         analysis = analyse(images, settings, work.metadata)
     times = [_time(lambda: analyse(images, settings, work.metadata)) for _ in range(repeats)]
-    target = np.zeros(images.shape[1:], np.float32)
-    copying = [_time(lambda: _copy(images, target)) for _ in range(repeats)]
+    copied = images[: min(frames, _COPIED // size**2)]
+    targets = np.ones(copied.shape, np.float32), np.ones(images.shape[1:], np.float32)
+    whole = [_time(lambda: np.copyto(targets[0], copied)) * frames / len(copied) for _ in range(repeats)]
+    cached = [_time(lambda: _copy(images, targets[1])) for _ in range(repeats)]
     return {
         "frames": frames,
         "frames_per_s": round(frames / median(times), 1),
         "mpx_per_s": round(images.size / median(times) / 1e6, 1),
         "localisations_per_s": round(len(analysis.rows) / median(times)),
-        "share_of_copy_pace": round(median(copying) / median(times), 4),
+        "share_of_copy_pace": round(median(whole) / median(times), 4),
+        "share_of_cached_copy_pace": round(median(cached) / median(times), 4),
         "peak_mb": round(memory.peak / 1e6, 1),
         "peak_with_frames_mb": round((memory.peak + images.nbytes) / 1e6, 1),
         "rows_per_molecule": round(len(analysis.rows) / (len(truth["frame"]) * frames / work.frames), 4),

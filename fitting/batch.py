@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fitting.calibrated import MeasuredPsf, SigmaCurves
 from fitting.camera import Camera
-from fitting.channels import Channels
+from fitting.channels import Geometry
 from fitting.errors import InvalidSettings
 from fitting.lanes import LANES
 from fitting.poisson import UNKNOWN
@@ -76,7 +76,7 @@ class Batch:
         Size (h, w) and first pixel (y, x) of the analysed part of the frame [px].
     first_frame : int
         Absolute number of the buffer's frame 0.
-    geometry : Channels
+    geometry : WholeFrame or Channels
         Where the channels lie.
     """
 
@@ -89,7 +89,7 @@ class Batch:
     shape: tuple[int, int]
     origin: tuple[int, int]
     first_frame: int
-    geometry: Channels
+    geometry: Geometry
 
     @property
     def side(self) -> int:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.geometry import Rectangle, place
-from fitting.kernel import borrower
+from fitting.kernel import borrower, provides
 from fitting.shift_field import ShiftField
 
 LEAST_RADIUS_PX = 2.0
@@ -30,8 +30,19 @@ _PITCH = 4.0  # [px] of the tables of shifts
 _MOST_STEPS = 3  # of the inversion of a shift field, whose slope is a few per cent
 
 
+class WholeFrame(NamedTuple):
+    """One channel that fills the frame, as the kernels see it; a type of its own, so that the common case does not wait until the sorting of several channels is compiled.
+
+    bounds (1, 4) int64: top, bottom, left, right [px]; start, sign (1, 2) int64: y, x, which are 0 and 1.
+    """
+
+    bounds: Any
+    start: Any
+    sign: Any
+
+
 class Channels(NamedTuple):
-    """The channels as the kernels see them; one that fills the frame is the common case.
+    """Several channels as the kernels see them.
 
     number: C; bounds (C, 4) int64: top, bottom, left, right [px]; start, sign (C, 2) int64: y, x; dx, dy (C, rows, columns)
     float64: the shift fields [px] at every fourth pixel of channel 0 from `corner` (2,) y, x on [px].
@@ -46,9 +57,14 @@ class Channels(NamedTuple):
     corner: Any
 
 
-def whole_frame(shape: tuple[int, int]) -> Channels:
+Geometry = WholeFrame | Channels
+
+
+def whole_frame(shape: tuple[int, int]) -> WholeFrame:
     """One channel that fills frames of `shape` (h, w)."""
-    return arrange((Rectangle(0, 0, shape[1], shape[0]),), (None,), shape, (0, 0), (1.0, 1.0))
+    return WholeFrame(
+        np.array([[0, shape[0], 0, shape[1]]]), np.zeros((1, 2), np.int64), np.ones((1, 2), np.int64)
+    )
 
 
 def arrange(
@@ -116,14 +132,21 @@ def _between(table: Any, row: int, column: int, v: Any, u: Any) -> Any:
     return (1.0 - v) * upper + v * lower
 
 
-@borrower
-def to_first_channel(channels: Any, peaks: Any, found: int) -> int:
+def to_first_channel(channels: Geometry, peaks: Any, found: int) -> int:
     """Move the peaks of a frame to where their molecules are in channel 0; gives how many are left.
 
     Those outside of all channels are dropped, the others put in raster order again.
     """
-    if channels.number == 1:
-        return found
+    raise NotImplementedError(f"is for kernels only: {type(channels).__name__}")
+
+
+@provides(to_first_channel, WholeFrame)
+def _as_they_are(channels: Any, peaks: Any, found: int) -> int:  # noqa: ARG001 -- as the operation has them
+    return found
+
+
+@provides(to_first_channel, Channels)
+def _moved(channels: Any, peaks: Any, found: int) -> int:
     left = 0
     for i in range(found):
         c = channel_of(channels, peaks.place[i, 0], peaks.place[i, 1])

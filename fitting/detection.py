@@ -33,14 +33,14 @@ from fitting.bandpass import (
     mirror_sides_apart,
 )
 from fitting.candidates import at_row, is_molecule
-from fitting.kernel import borrower
+from fitting.kernel import borrower, inlined
 from fitting.lanes import LANES
 from fitting.pixel_rows import moved_signal_row, noise_rows, signal_row
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 
 
-@borrower
+@inlined
 def find_peaks(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
     least_snr: Any, least_neighbour: Any, peaks: Any, peak_values: Any,
@@ -99,7 +99,7 @@ def find_peaks(
     return found
 
 
-@borrower
+@inlined
 def fill_signal(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
@@ -124,7 +124,7 @@ def fill_signal(
             copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
 
 
-@borrower
+@inlined
 def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
     stride, side = work.stride, work.side
@@ -149,7 +149,7 @@ def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None
         filter_wide_row_apart(work.high, at, odd, filters.sparse, width, work.columns, work.wide, wide)
 
 
-@borrower
+@inlined
 def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, work.side
@@ -176,7 +176,7 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
         )  # fmt: skip
 
 
-@borrower
+@inlined
 def _scan(
     filtered: Any, noise: Any, bits: Any, length: int, words: int, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip
@@ -228,7 +228,7 @@ def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, v
     values[3] = filtered[at] / np.sqrt(noise[at])
 
 
-@borrower
+@inlined
 def _keep_molecules(
     frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, values: Any, first: Any, last: Any
 ) -> Any:  # fmt: skip

@@ -1,6 +1,6 @@
 """How every compiled function of this package is compiled.
 
-``device`` marks a small function that is inlined into others, ``borrower`` one that allocates nothing and therefore counts no references; ``provides`` one of several, of which the type of the first argument
+``device`` marks a small function that is inlined into others, ``borrower`` one that allocates nothing and therefore counts no references; ``inlined`` a part of one other function; ``provides`` one of several, of which the type of the first argument
 chooses while a kernel is compiled; ``kernel`` marks an entry: it releases the GIL and its machine code is kept on
 disk. Numba notices a change of the file that holds an entry, but not of the files it inlines, so the folder of the
 kept code carries a digest of the package's source: an upgraded package never runs stale code.
@@ -47,6 +47,18 @@ def borrower(function: _Function) -> _Function:
     """
     compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_BORROWING)(function)
     return compiled
+
+
+def inlined(function: _Function) -> _Function:
+    """Have a function that is called in one place written into its caller, before either is compiled.
+
+    Others are optimised, and made machine code of, by themselves first and once more in whoever calls them, level by level; of a large one
+    nested in large ones that was a third of a first start.
+    """
+    written: _Function = numba.njit(
+        inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
+    )(function)
+    return written
 
 
 def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function], _Function]:

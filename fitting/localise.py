@@ -21,7 +21,7 @@ from fitting.bandpass import make_workspace
 from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
-from fitting.channels import LEAST_RADIUS_PX, Channels, arrange, whole_frame
+from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
 from fitting.errors import InvalidSettings
 from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
@@ -144,7 +144,7 @@ def _channels(
     shape: tuple[int, int],
     camera: Camera,
     part: tuple[int, int, int, int] | None,
-) -> tuple[Channels, Calibrations]:
+) -> tuple[Geometry, Calibrations]:
     """Where the channels lie, and what was measured beforehand."""
     if fit.channels == 1:
         return whole_frame(shape), Calibrations.from_settings(settings, 1)
@@ -201,7 +201,7 @@ class _Localiser:
         settings: Mapping[str, Any],
         camera: Camera,
         origin: tuple[int, int],
-        kind: tuple[Fit, Channels, Calibrations],
+        kind: tuple[Fit, Geometry, Calibrations],
     ) -> None:
         self._stack, self._windows, self._settings, self._camera, self._origin = (
             stack,
@@ -212,7 +212,7 @@ class _Localiser:
         )
         fit, self._channels, self._calibrations = kind
         self._run_fit, self._dtype = fit.load(), fit.layout(settings)
-        least_radius = _SMALLEST_RADIUS if self._channels.number == 1 else LEAST_RADIUS_PX
+        least_radius = _SMALLEST_RADIUS if len(self._channels.bounds) == 1 else LEAST_RADIUS_PX
         weighted = settings["estimator"] == "wls"
         self._shape = height, width = stack.pixels.shape[1:]
         self._width_px = settings["psf_sigma_nm"] / camera.voxel_x_nm
@@ -290,7 +290,7 @@ class _Localiser:
         return reached
 
     def _make_room(self, capacity: int) -> None:
-        self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side, self._channels.number)
+        self._rois = rois = RoiBuffer.with_room(capacity, self._plan.side, len(self._channels.bounds))
         capacity *= 4
         self._sink = Sink(
             rois.data, rois.extra, rois.place, rois.level, rois.middles, rois.shifts,

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import device, kernel
+from fitting.kernel import inlined, kernel
 from fitting.lanes import LANES, absolute, lane_bits, load, select, splat, store
 from fitting.normal import factorise, inverse_diagonal, substitute
 from fitting.poisson import (
@@ -112,7 +112,7 @@ def fit_blocks(
         store(quality, to + 3 * LANES, code)
 
 
-@device
+@inlined
 def _climb(
     data: Any, extra: Any, first: int, side: int, start: Any, least_b: Any, pixels: Any, aspect: Any,
     fx: Any, gx: Any, sx: Any, fy: Any, gy: Any, sy: Any,
@@ -169,7 +169,7 @@ def _climb(
     return (x, y, n, b, s), code, iterations, (v0, v1, v2, v3, v4, v5)
 
 
-@device
+@inlined
 def _hold_background(gradient: Any, h: Any, held: Any) -> Any:
     """Take the background out of the equations where it rests on its lower bound."""
     g0, g1, g2, g3, g4 = gradient
@@ -185,7 +185,7 @@ def _hold_background(gradient: Any, h: Any, held: Any) -> Any:
     return (g0, g1, g2, g3, g4), (h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
 
 
-@device
+@inlined
 def _normal_equations(
     data: Any, extra: Any, first: int, side: int, n: Any, b: Any, aspect: Any,
     fx: Any, gx: Any, sx: Any, fy: Any, gy: Any, sy: Any,
@@ -223,7 +223,7 @@ def _normal_equations(
     return (g0, g1, g2, g3, g4), (h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
 
 
-@device
+@inlined
 def _deviance(data: Any, extra: Any, first: int, side: int, n: Any, b: Any, fx: Any, fy: Any) -> Any:
     """Poisson deviance 2 Σ [μ - x + x ln(x/μ)] of the ROI, and what it would be on average if the model is right."""
     total, expected = splat(0.0), splat(0.0)

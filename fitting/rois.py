@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.candidates import at_row
-from fitting.channels import shift_px
-from fitting.kernel import borrower, kernel
+from fitting.channels import Channels, Geometry, WholeFrame, shift_px
+from fitting.kernel import borrower, inlined, kernel, provides
 from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
 from fitting.poisson import UNKNOWN
 
@@ -65,21 +65,31 @@ class RoiBuffer:
         )
 
 
-@borrower
 def put_rois(
-    frame: Any,
-    level: Any,
-    per_frame: Any,
-    law: Any,
-    plan: Any,
-    sink: Any,
-    t: int,
-    at_y: Any,
-    at_x: Any,
-    index: int,
-) -> None:
+    channels: Geometry, frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, at_y: Any, at_x: Any, index: int
+) -> None:  # fmt: skip
     """Write the ROIs of the molecule at (at_y, at_x) [px] of channel 0, one a channel, as number `index`."""
-    channels = plan.channels
+    raise NotImplementedError(f"is for kernels only: {type(channels).__name__}")
+
+
+@provides(put_rois, WholeFrame)
+def _put_one(
+    channels: Any, frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, at_y: Any, at_x: Any, index: int
+) -> None:  # fmt: skip
+    y, x = round(at_y), round(at_x)
+    sink.place[index, 0], sink.place[index, 1], sink.place[index, 2] = t, y, x
+    sink.shifts[index, 0, 0], sink.shifts[index, 0, 1] = np.float32(0.0), np.float32(0.0)
+    sink.middles[index, 0, 0], sink.middles[index, 0, 1] = y, x
+    sink.level[index] = cut(
+        frame, level, per_frame, law, plan.subtract, plan.weighted, y, x, channels.sign[0], channels.bounds[0],
+        plan.side, sink.data, sink.extra, index,
+    )  # fmt: skip
+
+
+@provides(put_rois, Channels)
+def _put_one_a_channel(
+    channels: Any, frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, at_y: Any, at_x: Any, index: int
+) -> None:  # fmt: skip
     y, x = round(at_y), round(at_x)
     sink.place[index, 0], sink.place[index, 1], sink.place[index, 2] = t, y, x
     for c in range(channels.number):
@@ -153,7 +163,7 @@ def cut(
     return total / number if number > 0 else np.float32(0.0)
 
 
-@borrower
+@inlined
 def _cut_inside(
     frame: Any, level: Any, per_frame: Any, law: Any, subtract: bool, weighted: bool,
     y0: int, x0: int, down: int, side: int, data: Any, extra: Any, index: int,

@@ -120,7 +120,7 @@ def scan(
             sink.fitted[candidates + i] = 1 if kept else 0
             if kept or plan.neighbours:
                 y, x = peaks.values[i, 0], peaks.values[i, 1]
-                put_rois(frame, level, per_frame, law, plan, sink, t, y, x, rois)
+                put_rois(plan.channels, frame, level, per_frame, law, plan, sink, t, y, x, rois)
                 sink.place[rois, 3] = 1 if kept else 0
                 rois += 1
         sink.count[0], sink.count[1] = rois, candidates + found

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitting.channels import arrange, to_first_channel
+from fitting.channels import arrange, to_first_channel, whole_frame
 from fitting.geometry import Rectangle
 from fitting.kernel import kernel
 from fitting.scan import Peaks
@@ -81,7 +81,7 @@ def test_a_shift_field_is_undone() -> None:
 
 
 def test_one_channel_keeps_its_peaks_as_they_are() -> None:
-    channels = arrange(TWO[:1], (None,), (30, 40), (0, 0), (100.0, 100.0))
     places = np.array([(3.2, 5.1, 1.0), (29.4, 0.0, 2.0)])
 
-    np.testing.assert_array_equal(moved(channels, places), places.astype(np.float32))
+    for channels in (whole_frame((30, 40)), arrange(TWO[:1], (None,), (30, 40), (0, 0), (100.0, 100.0))):
+        np.testing.assert_array_equal(moved(channels, places), places.astype(np.float32))

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.unseen import Name
+
 PROTOCOL_VERSION = 1
 SERVICE_TYPE = "_clusterofone._tcp.local."
 DEFAULT_PORTS = {"scheduler": 15400, "dataserver": 15440, "web": 15480}
@@ -252,9 +254,9 @@ class JobRequest(Message):
     analysis: dict[str, Any] = Field(default={}, max_length=256)
     metadata: dict[str, Any] = Field(default={}, max_length=4096)
     output: Text | None = None
-    name: Text | None = None
-    owner: Text | None = None
-    machine: Text | None = None
+    name: Name | None = None
+    owner: Name | None = None
+    machine: Name | None = None
     priority: int = Field(default=0, ge=-100, le=100)
     follow: bool = False
 
@@ -409,7 +411,7 @@ class PreviewRequest(Message):
     analysis: dict[str, Any] = Field(default={}, max_length=256)
     metadata: dict[str, Any] = Field(default={}, max_length=4096)
     frames: int | list[Frame] = 12
-    owner: Text | None = None
+    owner: Name | None = None
 
 
 class PreviewCandidate(Message):
@@ -616,8 +618,8 @@ class FitDeclaration(Message):
 class WorkerRegistration(Message):
     """A worker process says hello; `declared` are its fits of other packages, which the scheduler may lack."""
 
-    machine: Text
-    host: Text
+    machine: Name
+    host: Name
     pid: int = Field(ge=0)
     cores: int = Field(ge=1)
     protocol: int
@@ -767,10 +769,10 @@ class LogTail(Message):
 class JoinRequest(Message):
     """A machine asks to be let in; `secret` is its own, so that nobody else can collect the answer."""
 
-    machine: Text
-    host: Text
+    machine: Name
+    host: Name
     cores: int = Field(ge=1)
-    version: Text
+    version: Name
     secret: Annotated[str, Field(min_length=32, max_length=128)]
 
 

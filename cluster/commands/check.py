@@ -61,7 +61,7 @@ def doctor(
     else:
         for finding in findings:
             console.out.print(f"{_MARKS[finding.verdict]} {finding.what}: ", end="")
-            console.out.print(finding.detail, markup=False)
+            console.out.print(console.without_orders(finding.detail), markup=False)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(console.FAILED)
 

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from cluster.commands.plain_progress import PlainProgress
+from cluster.unseen import escaped
 
 out: Final = Console(highlight=False, soft_wrap=True)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,8 +48,13 @@ def refuse(message: str, status: int = USAGE) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """Tell the person something; never part of what a program reads."""
-    err.print(message, markup=False)
+    """Tell the person something; never part of what a program reads. Names in it come from anywhere."""
+    err.print(without_orders(message), markup=False)
+
+
+def without_orders(text: str) -> str:
+    """Return text with its lines, and with nothing else in it that a terminal obeys."""
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from cluster.dataserver.readers.registry import is_series_name
 from cluster.dataserver.sidecars import sidecar_paths
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import CallerError, Conflict, Invalid
+from cluster.file_names import fault_of_new_name
 from cluster.protocol import CalibrationRequest
 from cluster.results.publish import temporary_for
 
@@ -113,6 +114,8 @@ def _asked(kind: Kind, root: Path, asked: str, taken: Collection[Path]) -> Path:
         ) from error
     if not asked.lower().endswith(kind.suffix):
         raise Invalid(f"output: must end in {kind.suffix}, not {segments[-1]!r}", field="output")
+    if fault := fault_of_new_name(segments[-1]):
+        raise Invalid(f"output: {fault}", field="output")
     output = root.joinpath(*segments)
     there = _conflict(kind, output, taken)
     if there is not None:

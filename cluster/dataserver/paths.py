@@ -7,20 +7,16 @@ then by where it leads: what resolves to outside its root is not there.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from cluster.errors import Invalid, NotFound
+from cluster.file_names import begins_with_drive, fault_of_name, holds_forbidden
 from cluster.protocol import RootSpace
 
 _MAX_LENGTH: Final = 1024
-_LONGEST_NAME_BYTES: Final = 240  # file systems take 255, and what lies beside a series has a longer name
-_DRIVE: Final = re.compile(r"[A-Za-z]:")
-_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f\\<>"|?*]')
-_RESERVED: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|:|$)", re.IGNORECASE)
 
 
 def checked_segments(path: str) -> tuple[str, ...]:
@@ -45,24 +41,12 @@ def _fault(path: str, segments: Sequence[str]) -> str | None:
         return f"it is longer than {_MAX_LENGTH} characters"
     if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
         return "it is not Unicode"
-    if _FORBIDDEN.search(path):
+    if holds_forbidden(path):
         return "it holds a character that paths here cannot hold; parts are separated by '/'"
-    if _DRIVE.match(path) or not segments[0]:
+    if begins_with_drive(path) or not segments[0]:
         return "it is absolute, and not under a root that is served; it must be relative to one"
-    faults = (_segment_fault(segment) for segment in segments)
+    faults = (fault_of_name(segment) for segment in segments)
     return next((fault for fault in faults if fault), None)
-
-
-def _segment_fault(segment: str) -> str | None:
-    if segment in {"", ".", ".."}:
-        return "it holds an empty part, '.' or '..'"
-    if segment != segment.rstrip(". ") or _DRIVE.match(segment):
-        return f"Windows would take {segment!r} for another name"
-    if _RESERVED.match(segment):
-        return f"{segment!r} is the name of a device on Windows"
-    if (size := len(segment.encode())) > _LONGEST_NAME_BYTES:
-        return f"{segment[:40]!r}… takes {size} bytes; a name here may take {_LONGEST_NAME_BYTES}"
-    return None
 
 
 class Roots:

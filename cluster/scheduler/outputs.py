@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from cluster.errors import ClusterError, Conflict, Invalid
+from cluster.file_names import fault_of_name, fault_of_new_name, holds_forbidden
 from cluster.results.publish import check_writable, free_name
 
 SUFFIX: Final = ".h5r"
@@ -47,9 +48,12 @@ class Outputs:
             raise Invalid(f"output: a result file ends in {SUFFIX}, not {Path(asked).name!r}", field="output")
         path = (self._home_of(series) / asked).resolve()
         allowed = [*self._roots, *([self._results_root] if self._results_root else [])]
-        if not any(path.is_relative_to(root) for root in allowed):
+        root = next((root for root in allowed if path.is_relative_to(root)), None)
+        if root is None:
             places = ", ".join(map(str, allowed))
             raise Invalid(f"output: {path} is outside the folders of this cluster ({places})", field="output")
+        if fault := _fault(path.relative_to(root).parts):
+            raise Invalid(f"output: {fault}", field="output")
         return path
 
     def _default(self, series: str, taken: Collection[str]) -> Path:
@@ -87,6 +91,14 @@ def stem_of(series: str) -> str:
 def partial(output: Path) -> Path:
     """Return where the finished frames of a cancelled job go."""
     return output.with_name(f"{output.stem}_partial{output.suffix}")
+
+
+def _fault(parts: Sequence[str]) -> str | None:
+    for part in parts:
+        if holds_forbidden(part):
+            return f"{part[:40]!r} holds a character that a name here cannot hold"
+    faults = (fault_of_name(part) for part in parts)
+    return next((fault for fault in faults if fault), None) or fault_of_new_name(parts[-1])
 
 
 def _check_writable(path: Path) -> None:

@@ -299,3 +299,18 @@ async def test_a_name_may_be_as_long_as_disks_allow_and_no_longer(
     assert [made.status_code, put.status_code] == ([201, 201] if fits else [400, 400]), made.text + put.text
     assert read.status_code in {400, 404}
     assert left_behind(root) == []
+
+
+@pytest.mark.parametrize("name", ["cells:b", "a:b", "CON", "d/nul", "slleC\u202er", "a\x9b31m"])
+async def test_nothing_new_gets_a_name_that_means_something_else_elsewhere(
+    http: httpx.AsyncClient, root: Path, name: str
+) -> None:
+    before = sorted(root.rglob("*"))
+
+    made = await http.post(f"/api/v1/series/{name}.zarr", json=WANTED)
+    put = await http.put(f"/api/v1/files/{name}.tif", content=b"x")
+
+    assert [(made.status_code, made.json()["field"]), (put.status_code, put.json()["field"])] == [
+        (400, "path")
+    ] * 2
+    assert sorted(root.rglob("*")) == before

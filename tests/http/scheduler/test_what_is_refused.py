@@ -41,6 +41,16 @@ def without(facts: Any, *keys: str) -> Any:
         ({"output": "../else.h5r"}, 400, "invalid", "output", "outside"),
         ({"output": "table.csv"}, 400, "invalid", "output", ".h5r"),
         ({"output": "a\0b.h5r"}, 400, "invalid", "output", ".h5r"),
+        ({"output": "CON.h5r"}, 400, "invalid", "output", "device"),
+        ({"output": "aux/cells.h5r"}, 400, "invalid", "output", "device"),
+        ({"output": "a:b.h5r"}, 400, "invalid", "output", "another name"),
+        ({"output": "cells:b.h5r"}, 400, "invalid", "output", "stream"),
+        ({"output": "slleC\u202er5h.h5r"}, 400, "invalid", "output", "character"),
+        ({"output": "x" * 300 + ".h5r"}, 400, "invalid", "output", "304 bytes"),
+        ({"name": "slleC\u202e fo bal"}, 400, "invalid", None, "U+202E"),
+        ({"name": "cells\u200f"}, 400, "invalid", None, "U+200F"),
+        ({"owner": "ana\x1b[2J"}, 400, "invalid", None, "U+001B"),
+        ({"name": "x" * 1025}, 400, "invalid", None, "1024"),
         ({"colour": "red"}, 400, "invalid", None, "colour"),
         ({"priority": 1000}, 400, "invalid", None, "priority"),
         ({"series": ""}, 400, "invalid", None, "series"),
@@ -58,6 +68,19 @@ async def test_a_bad_request_is_refused_and_names_what_is_wrong(
     assert said in problem["detail"]
     assert (await hands.http.get("/api/v1/jobs")).json()["jobs"] == []
     assert result_files(root) == []
+
+
+@pytest.mark.parametrize("name", ["CON", "a:b", "../../up", "x" * 300, "zelle ü 日本 شلول"])
+async def test_the_name_of_a_job_is_no_name_of_a_file(hands: Any, root: Path, name: str) -> None:
+    worker = await hands.register()
+    job_id = await hands.submitted(name=name)
+    await hands.work_off(worker)
+
+    job = await hands.ended(job_id)
+
+    assert job["name"] == name
+    assert name not in job["id"]
+    assert [path.name for path in result_files(root)] == ["cells.h5r"]
 
 
 @pytest.mark.parametrize("key", KEYS)

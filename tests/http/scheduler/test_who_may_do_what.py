@@ -211,6 +211,14 @@ async def test_a_cluster_of_tokens_lets_nobody_ask(make_service: Any, connect: A
     assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
 
 
+@pytest.mark.parametrize("host", ["pc\x1b[2Jmy own laptop", "pc\nApprove", "pc\u202exe"])
+async def test_a_machine_cannot_write_into_the_terminal_where_it_is_asked_about(
+    hands: Any, host: str
+) -> None:
+    assert (await ask(hands.http, host=host)).status_code == 400
+    assert (await hands.http.get("/api/v1/join")).json()["waiting"] == []
+
+
 async def test_only_so_many_machines_may_wait(hands: Any) -> None:
     for number in range(100):
         await ask(hands.http, secret=f"{number:032}")

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import pytest
 
+from cluster.commands import console
 from cluster.commands.unhurried import Unhurried
 from cluster.log_format import OneLine
 
@@ -32,6 +33,14 @@ def formatted(message: str, *arguments: object, **more: object) -> str:
 )
 def test_a_name_cannot_write_lines_of_its_own(name: str, written: str) -> None:
     assert formatted("job %s is queued", name) == f"INFO job {written} is queued"
+
+
+def test_what_a_command_says_keeps_its_lines_and_gives_no_order_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.say("two lines:\nApprove \x1b[2Jpc\u202e?")
+
+    assert capsys.readouterr().err == "two lines:\nApprove \\x1b[2Jpc\\u202e?\n"
 
 
 def test_a_traceback_keeps_its_lines() -> None:

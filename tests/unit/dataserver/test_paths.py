@@ -15,7 +15,8 @@ MALFORMED = [
     "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "https://h/a.tif",
     "a/", "C:/data/a.tif", "c:a.tif", "a\\b.tif", "..\\secret.tif", "\\\\server\\share", "a\0.tif", "a\n.tif", "CON",
     "con.tif", "folder/NUL.tif", "com1.tif", "LPT9", "aux/a.tif", "a.tif.", "a.tif ", "a?.tif", "a*.tif", "a|b",
-    'a".tif', "<a>.tif", "\ud800.tif", "a" * 1025, "b/d:stream",
+    'a".tif', "<a>.tif", "\ud800.tif", "a" * 1025, "b/d:stream", "a\x9b31m.tif",
+    "cells\u202efit.tif", "\u2066a.tif", "a\u2028b.tif",
 ]  # fmt: skip
 SOUND = [
     "a.tif",

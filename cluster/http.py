@@ -68,6 +68,13 @@ class Gate:
         False
     )  # a route that reads, and limits, its body
 
+    def __post_init__(self) -> None:
+        """Say it if everyone is let in."""
+        if self.insecure:
+            logger.warning(
+                "INSECURE: no token is asked for: whoever reaches this port may do everything (--insecure)"
+            )
+
     def role(self, request: Request) -> Role:
         """Return the role of the request's bearer token; raises `Unauthorised`."""
         if self.insecure:

@@ -7,7 +7,8 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final, cast
 
 import h11
 import uvicorn
@@ -15,12 +16,14 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cluster.certificates import Certificate
+from cluster.descriptors import allow_many
 from cluster.errors import Conflict
 from cluster.protocol import DEFAULT_PORTS
 from cluster.zero_copy import ZeroCopy
 
 _PORTS_TO_TRY: Final = 40
 _MOST_HEAD_BYTES: Final = 64 << 10
+_SHARE_OF_CONNECTIONS: Final = 0.75  # of the descriptors; the rest is for files, pipes and our own requests
 
 
 def bind(role: str, *, host: str, port: int | None) -> socket.socket:
@@ -88,18 +91,50 @@ class _Framing(h11.Connection):
         return b"".join(held)
 
 
+class Crowd:
+    """How many connections a server may have, and those of them that it can spare: nothing is under way on them.
+
+    Each of the two is in the order in which its connections came to it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._not_asked: dict[Connection, None] = {}
+        self._resting: dict[Connection, None] = {}
+
+    def expect_head(self, connection: Connection) -> None:
+        """Note one on which a request is to come, or the rest of its head."""
+        self._resting.pop(connection, None)
+        self._not_asked.setdefault(connection)
+
+    def rest(self, connection: Connection) -> None:
+        """Note one that rests after a reply."""
+        self.forget(connection)
+        self._resting[connection] = None
+
+    def forget(self, connection: Connection) -> None:
+        """Note that one is busy, or gone."""
+        self._not_asked.pop(connection, None)
+        self._resting.pop(connection, None)
+
+    def one_to_spare(self) -> Connection | None:
+        """Return the one that is missed least: who has not asked for the longest time, else who has rested for the longest."""
+        return next(iter(self._not_asked), None) or next(iter(self._resting), None)
+
+
 class Connection(H11Protocol):
     """One connection, which must not be held open by someone who says nothing, or half a request's head.
 
     uvicorn times out what is idle after a reply, and a sender's body is timed by who reads it; what comes before is
-    timed here.
+    timed here. Where there are as many as there may be, a new one takes the place of one that can be spared.
     """
 
     longest_head_s: ClassVar[float] = 30.0
     _head_due: asyncio.TimerHandle | None = None
 
-    def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
+    def __init__(self, config: uvicorn.Config, *arguments: Any, crowd: Crowd, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
+        self._crowd = crowd
         self.conn = framing = _Framing(h11.SERVER, config.h11_max_incomplete_event_size or _MOST_HEAD_BYTES)
         self.app = ZeroCopy(self.app, self, framing)
 
@@ -109,33 +144,47 @@ class Connection(H11Protocol):
         # paused until all is with the system: then a reply that is said to have gone is held nowhere, and a file may follow
         encrypted = transport.get_extra_info("sslcontext") is not None
         transport.set_write_buffer_limits(high=1 if encrypted else 0)  # at 0 asyncio's TLS never goes on
-        self._time_head()
+        if len(self.connections) > self._crowd.most:
+            (self._crowd.one_to_spare() or self).let_go()
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         """Take what came; whatever is left over is part of a head."""
         super().data_received(data)
-        self._time_head()
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Rest, or go on with a request that has come meanwhile."""
+        super().on_response_complete()
+        self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
+        self._crowd.forget(self)
         self._forget_head()
         super().connection_lost(exc)
 
-    def _time_head(self) -> None:
-        in_head = self.conn.their_state is h11.IDLE and (
-            self.cycle is None or bool(self.conn.trailing_data[0])
-        )
-        if not in_head:
+    def _look(self) -> None:
+        """See whether a head is awaited, a request is under way, or neither."""
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._crowd.forget(self)
             self._forget_head()
-        elif self._head_due is None:
-            self._head_due = self.loop.call_later(self.longest_head_s, self._let_go)
+        elif self.cycle is None or self.conn.trailing_data[0]:
+            self._crowd.expect_head(self)
+            if self._head_due is None:
+                self._head_due = self.loop.call_later(self.longest_head_s, self.let_go)
+        else:
+            self._crowd.rest(self)
+            self._forget_head()
 
     def _forget_head(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
             self._head_due = None
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Close it, once what was said has gone out."""
+        self._crowd.forget(self)
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -149,10 +198,14 @@ class Server(uvicorn.Server):
         *,
         on_ready: Callable[[], None] | None = None,
         certificate: Certificate | None = None,
+        most_connections: int | None = None,
     ) -> None:
+        crowd = Crowd(most_connections or int(allow_many() * _SHARE_OF_CONNECTIONS))
         config = uvicorn.Config(
             app,
-            http=Connection,  # on h11: the same parser, and its limit below, whatever else is installed
+            http=cast(
+                "type[asyncio.Protocol]", partial(Connection, crowd=crowd)
+            ),  # on h11: the same parser, and its limit below, whatever else is installed
             log_level="warning",
             access_log=False,
             lifespan="on",

@@ -118,6 +118,26 @@ def test_numpy_never_loads_pickles() -> None:
                 assert node.value.value is False, path
 
 
+UNPACKING = {"extractall", "extract", "unpack_archive", "ZipStore"}
+
+
+def test_archives_are_written_and_never_unpacked() -> None:
+    """`np.load` opens a zip whatever it is called; so do Zarr's functions that take a path."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            module, _, name = called.rpartition(".")
+            assert name not in UNPACKING, f"{path}: {called}"
+            assert called not in {"np.load", "numpy.load"}, path
+            assert module not in {"tarfile", "bz2", "lzma", "gzip"}, f"{path}: {called}"
+            if name == "ZipFile":
+                assert ast.literal_eval(node.args[1]) == "w", path
+            if module == "zarr":
+                assert ast.unparse(node.args[0]).startswith("LocalStore("), f"{path}: {called}"
+
+
 def test_files_stay_short() -> None:
     long = {
         path.name: count

@@ -305,7 +305,7 @@ async def test_a_name_may_be_as_long_as_disks_allow_and_no_longer(
 async def test_nothing_new_gets_a_name_that_means_something_else_elsewhere(
     http: httpx.AsyncClient, root: Path, name: str
 ) -> None:
-    before = sorted(root.rglob("*"))
+    before = everything(root)
 
     made = await http.post(f"/api/v1/series/{name}.zarr", json=WANTED)
     put = await http.put(f"/api/v1/files/{name}.tif", content=b"x")
@@ -313,4 +313,8 @@ async def test_nothing_new_gets_a_name_that_means_something_else_elsewhere(
     assert [(made.status_code, made.json()["field"]), (put.status_code, put.json()["field"])] == [
         (400, "path")
     ] * 2
-    assert sorted(root.rglob("*")) == before
+    assert everything(root) == before
+
+
+def everything(root: Path) -> list[Path]:
+    return sorted(root.rglob("*"))

@@ -89,3 +89,19 @@ async def test_a_taken_port_is_named(settings: SchedulerSettings) -> None:
 
         with pytest.raises(Conflict, match=str(port)):
             await run(settings.model_copy(update={"port": port}), stop=asyncio.Event(), ready=lambda _: None)
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+async def test_without_tokens_it_serves_the_network_only_where_that_was_said_and_says_so_itself(
+    settings: SchedulerSettings, caplog: pytest.LogCaptureFixture, insecure: bool
+) -> None:
+    on_the_network = settings.model_copy(update={"host": "0.0.0.0", "insecure": insecure})
+    stop = asyncio.Event()
+    task, url = await started(on_the_network, stop)
+
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        status = (await http.get("/api/v1/jobs")).status_code
+    stop.set()
+    await asyncio.wait_for(task, 30.0)
+
+    assert (status, "INSECURE" in caplog.text) == ((200, True) if insecure else (401, False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import msgpack
@@ -108,6 +109,46 @@ def test_a_bomb_is_refused_before_it_unpacks() -> None:
 
     with pytest.raises(Invalid, match="unpack"):
         decode_frames(packed(header, bomb))
+
+
+def nested(depth: int, opening: bytes, innermost: bytes) -> bytes:
+    return opening * depth + innermost
+
+
+HOSTILE = {
+    "lists within lists": b"\x81\xa1a" + nested(100_000, b"\x91", b"\xc0"),
+    "maps within maps": nested(100_000, b"\x81\xa1a", b"\xc0"),
+    "a list of four billion": b"\x81\xa1a\xdd\xff\xff\xff\xff",
+    "a map of four billion": b"\xdf\xff\xff\xff\xff",
+    "a text of four billion": b"\x81\xa1a\xdb\xff\xff\xff\xffx",
+    "bytes of four billion": b"\x81\xa1a\xc6\xff\xff\xff\xffx",
+    "a type of its own": b"\x81\xa1a\xc7\x01\x05x",
+    "a time": b"\x81\xa1a\xd6\xff\x00\x00\x00\x01",
+    "a key that is a number": b"\x81\x01\xa1a",
+    "a key that is a list": b"\x81\x91\x01\xa1a",
+    "text that is no UTF-8": b"\x81\xa1a\xa2\xff\xfe",
+    "a list": b"\x91\x01",
+    "more than one": b"\x80\x80",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_header_or_a_table_of_arrays_that_is_hostile_is_refused_and_takes_no_memory(name: str) -> None:
+    hostile = HOSTILE[name]
+    sound = msgpack.packb({"start": 0, "stop": 1, "bytes": len(hostile), "crc32": zlib.crc32(hostile)})
+    in_header = struct.pack("<4sI", b"C1FR", len(hostile)) + hostile
+    in_payload = struct.pack("<4sI", b"C1RS", len(sound)) + sound + hostile
+    tracemalloc.start()
+
+    with pytest.raises(Invalid):
+        decode_frames(in_header)
+    with pytest.raises(Invalid):
+        decode_result(in_payload)
+
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 * len(hostile) + 100_000
 
 
 @given(st.binary(max_size=400))

@@ -118,6 +118,7 @@ def _service(settings: SchedulerSettings, journal: Journal) -> Service:
         results_root=settings.results_root,
         lab=settings.lab,
         keep_blobs=settings.keep_blobs,
+        tick_s=min(1.0, settings.lease_s / 10),  # well below what would count as sleep
     )
     rules = Rules(
         lease_s=settings.lease_s,

@@ -105,3 +105,19 @@ async def test_without_tokens_it_serves_the_network_only_where_that_was_said_and
     await asyncio.wait_for(task, 30.0)
 
     assert (status, "INSECURE" in caplog.text) == ((200, True) if insecure else (401, False))
+
+
+async def test_with_short_leases_its_own_looks_at_the_clock_are_not_taken_for_sleep(
+    settings: SchedulerSettings, card: Any
+) -> None:
+    stop = asyncio.Event()
+    task, url = await started(settings.model_copy(update={"lease_s": 1.0}), stop)
+    headers = {"authorization": f"Bearer {token(load_or_create_secret(settings.state / 'secret'), 'owner')}"}
+
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
+        await http.post("/api/v1/workers", json=card(versions=own_versions().model_dump()))
+        async with asyncio.timeout(60.0):
+            while (await http.get("/api/v1/workers")).json()[0]["state"] != "lost":  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0.05)
+    stop.set()
+    await asyncio.wait_for(task, 30.0)

@@ -95,7 +95,8 @@ def locs(
     if some.sigma_x_nm is not None and some.sigma_y_nm is not None:
         table["sx"], table["sy"] = some.sigma_x_nm / pixel_x, some.sigma_y_nm / pixel_y
         longer = np.maximum(some.sigma_x_nm, some.sigma_y_nm)
-        table["ellipticity"] = np.abs(some.sigma_x_nm - some.sigma_y_nm) / longer
+        with np.errstate(invalid="ignore"):  # what is infinite is left out below
+            table["ellipticity"] = np.abs(some.sigma_x_nm - some.sigma_y_nm) / longer
     table["lpx"], table["lpy"] = some.x_err_nm / pixel_x, some.y_err_nm / pixel_y
     if some.z_nm is not None:
         table["z"] = some.z_nm

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
 from cluster.log_format import LINE, OneLine
 
 KEPT_LINES: Final = 500
 _LONGEST: Final = 2000
+_IN_FULL: Final = 20
+_AFTERWARDS: Final = 80
+_JOBS: Final = 64
+
+
+class FaultLines:
+    """What the log says of the failures of a job: the first in full, those of a storm in a few words, as they are alike."""
+
+    def __init__(self) -> None:
+        self._counted: OrderedDict[str, int] = OrderedDict()  # of the jobs that failed last
+
+    def message(self, job_id: str, message: str) -> str:
+        """Return as much of one more failure's message as is written down."""
+        count = self._counted.pop(job_id, 0) + 1
+        self._counted[job_id] = count
+        while len(self._counted) > _JOBS:
+            self._counted.popitem(last=False)
+        if count <= _IN_FULL or len(message) <= _AFTERWARDS:
+            return message
+        return f"{message[:_AFTERWARDS]}…"
 
 
 class LogLines(logging.Handler):

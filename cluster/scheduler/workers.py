@@ -35,6 +35,7 @@ from cluster.scheduler.blobs import INLINE_BYTES, Blob, Blobs
 from cluster.scheduler.core import Counts, Decided, TaskLease, WorkerOrder
 from cluster.scheduler.entries import ResultRow, result_statement
 from cluster.scheduler.journal import Statement
+from cluster.scheduler.log_lines import FaultLines
 from cluster.scheduler.metrics import CommitMetrics
 from cluster.scheduler.sheets import Sheet
 from cluster.scheduler.state import State
@@ -78,6 +79,7 @@ class WorkerDesk:
         self._cluster_id = cluster_id
         self._epoch = epoch
         self._loads: dict[str, WorkerLoad] = {}
+        self._faults = FaultLines()
         self.previews: dict[str, dict[int, TaskResult]] = {}
 
     async def register(self, card: WorkerRegistration) -> WorkerRegistered:
@@ -208,7 +210,8 @@ class WorkerDesk:
         logger.log(
             logging.WARNING if faulty else logging.INFO,
             "task %s job=%s task=%s attempt=%s worker=%s message=%r",
-            *(failure.kind, job_id, task_id, failure.attempt, worker_id, failure.message),
+            *(failure.kind, job_id, task_id, failure.attempt, worker_id),
+            self._faults.message(job_id, failure.message),
         )
         self._metrics.failed(failure.kind)
         await self._state.settled(decided)

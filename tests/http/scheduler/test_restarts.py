@@ -10,7 +10,7 @@ import pytest
 
 from cluster.results import h5r
 from cluster.scheduler.core import Decided
-from cluster.scheduler.results import Results
+from cluster.scheduler.merging import Merger
 
 pytestmark = pytest.mark.anyio
 
@@ -108,20 +108,31 @@ async def test_a_file_half_made_is_made_at_the_next_start(
 async def test_a_file_that_was_renamed_before_the_crash_is_not_made_twice(
     make_service: Any, connect: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Results.make
+    make = Merger._made
+    renamed = asyncio.Event()
 
-    def made_but_not_noted(results: Results, plan: Any) -> Path:
-        make(results, plan)
-        raise OSError("the lights went out")
+    async def made_but_not_noted(merger: Merger, job_id: str, *, is_partial: bool) -> str | None:
+        await make(merger, job_id, is_partial=is_partial)
+        renamed.set()
+        await asyncio.Event().wait()
+        return None
 
     async with connect(make_service()) as hands:
         worker = await hands.register()
         job_id = await hands.submitted()
         with monkeypatch.context() as patch:
-            patch.setattr(Results, "make", made_but_not_noted)
+            patch.setattr(Merger, "_made", made_but_not_noted)
+            patch.setattr(Merger, "finish", lambda _: asyncio.sleep(0))
             await hands.work_off(worker)
-            assert (await hands.ended(job_id))["state"] == "failed"
-        await hands.http.post(f"/api/v1/jobs/{job_id}/retry")
+            async with asyncio.timeout(20.0):
+                await renamed.wait()
+        assert (await hands.job(job_id))["state"] == "running"
+        assert result_names(root) == ["cells.h5r"]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if task.get_coro().__name__ == "_merge":  # type: ignore[union-attr]
+                task.cancel()
+
+    async with connect(make_service()) as hands:
         job = await hands.ended(job_id)
 
     assert job["state"] == "done"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.arrays import decode_result
 from cluster.errors import OutOfSpace
 from cluster.scheduler.blobs import Blob, Blobs
 from cluster.scheduler.journal import Journal
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_worker_is_registered_and_listed(hands: Any) -> None:
-    worker = await hands.register("lab pc/3\n")
+    worker = await hands.register("lab pc/3 ")
 
     (listed,) = (await hands.http.get("/api/v1/workers")).json()
 
@@ -396,3 +397,56 @@ async def test_a_job_done_by_different_processors_says_so(hands: Any) -> None:
     (note,) = (await hands.job(job_id))["notes"]
 
     assert "different processors took part (skylake, znver4)" in note
+
+
+async def test_a_storm_of_failures_is_told_in_few_words_and_as_one_reason(
+    hands: Any, source: Any, facts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.series["day 1/cells.tif"] = facts(frames=3000)
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    caplog.set_level("INFO")
+    said = "the fit came to nothing: " + "x" * 4000
+
+    failed = 0
+    while leases := await hands.lease(worker, 4):
+        for lease in leases:
+            route = f"/api/v1/workers/{worker}/tasks/{job_id}/{lease['task_id']}/failure"
+            failure = {"kind": "invalid", "attempt": lease["attempt"], "message": said}
+            await hands.http.post(route, json=failure)
+            failed += 1
+    job = await hands.ended(job_id)
+
+    lines = [line.getMessage() for line in caplog.records if "task invalid" in line.getMessage()]
+    assert len(lines) == failed > 20
+    assert all(said in line for line in lines[:20])
+    assert max(len(line) for line in lines[20:]) < 300
+    assert job["state"] == "done_with_errors"
+    assert len(job["failed_frames"]) == 1
+
+
+async def test_rows_that_hold_no_numbers_spoil_neither_the_file_nor_its_tables(
+    hands: Any, result_body: Any
+) -> None:
+    worker = await hands.register()
+    job_id = await hands.submitted()
+    while leases := await hands.lease(worker):
+        rows = decode_result(result_body(leases[0])).rows
+        rows["fitResults"]["x0"][0] = np.nan
+        rows["fitResults"]["y0"][1] = np.inf
+        rows["fitResults"]["A"][2] = -5000
+        rows["fitResults"]["sigma"][3] = -np.inf
+        rows["fitError"]["x0"][4] = np.nan
+        assert (await hands.commit(worker, leases[0], result_body(leases[0], rows=rows))).status_code == 200
+
+    job = await hands.ended(job_id)
+    tables = {
+        kind: await hands.http.get(f"/api/v1/jobs/{job_id}/results.{kind}")
+        for kind in ("h5r", "csv", "parquet", "hdf5", "yaml", "smlm")
+    }
+    picture = await hands.http.get(f"/api/v1/jobs/{job_id}/render.png")
+
+    assert (job["state"], job["localisations"]) == ("done", 200)
+    assert {reply.status_code for reply in (*tables.values(), picture)} == {200}
+    cells = {cell for line in tables["csv"].text.splitlines()[1:] for cell in line.split(",")}
+    assert not any("inf" in cell.lower() for cell in cells)

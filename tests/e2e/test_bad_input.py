@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,15 @@ def test_an_output_folder_that_cannot_be_written_is_named(shell: Any, tmp_path: 
     refused(
         shell.run("localise", "a.tif", "-n", 1, "-o", "disk/a.h5r", *METADATA), "disk", "cannot be written"
     )
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs Linux and root, to mount a read-only disk")
+def test_a_scheduler_whose_state_cannot_be_written_does_not_start_and_names_it(
+    shell: Any, tmp_path: Path, mount: Any
+) -> None:
+    elsewhere = replace(shell, home=mount("ro"))
+
+    refused(elsewhere.run("scheduler", "--root", tmp_path), str(tmp_path / "disk"), "Read-only")
 
 
 @pytest.mark.slow

@@ -177,3 +177,16 @@ def test_the_journal_syncs_at_every_commit_and_admits_no_second_connection(
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("SELECT * FROM jobs")
     other.close()
+
+
+def test_a_journal_that_another_program_holds_is_named_and_left_alone(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(Unavailable, match="cannot be used: database is locked") as said:
+            Journal(tmp_path)
+        other.execute("ROLLBACK")
+
+    assert str(tmp_path) in str(said.value)
+    Journal(tmp_path).close()

@@ -40,6 +40,7 @@ _BEARER: Final = HTTPBearer(
     auto_error=False, scheme_name="bearer"
 )  # for the document; the gate looks at the token
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SLOWEST_BYTES_PER_S: Final = 1024.0  # who sends less holds a connection for its own sake
 _SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -231,12 +232,15 @@ class BodyLimit:
             await _send_problem(too_large, send)
             return
         body = bytearray()
+        now = asyncio.get_running_loop().time
+        began = now()
         while True:
+            patience_s = self._gate.silence_s + len(body) / _SLOWEST_BYTES_PER_S
             try:
-                async with asyncio.timeout(self._gate.silence_s):
+                async with asyncio.timeout_at(min(now() + self._gate.silence_s, began + patience_s)):
                     message = await receive()
             except TimeoutError:
-                said = f"nothing came for {self._gate.silence_s:g} s in the middle of a body; send it again"
+                said = f"{len(body)} bytes of a body came in {now() - began:.0f} s, and then none in time; send it again"
                 await _send_problem(Unavailable(said), send)
                 return
             if message["type"] != "http.request":

@@ -237,6 +237,22 @@ async def test_a_sender_that_falls_silent_is_let_go() -> None:
     assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
 
 
+async def test_a_sender_of_a_byte_now_and_then_is_let_go() -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)  # well within what a pause may take: it is the sum that is tested
+
+    app = make_app(Gate(verifiers(SECRET), silence_s=0.2))
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client,
+        asyncio.timeout(20.0),
+    ):
+        reply = await client.post("/submit", content=trickle(), headers=bearer("owner"))
+
+    assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
+
+
 BAD_JSON = [
     b"[" * 100_000,
     b'{"series":' * 50_000,

@@ -160,6 +160,18 @@ def test_a_small_job_finishes_while_a_big_one_runs(core: Scheduler, order: Order
     assert had.count("small") == 2
 
 
+def test_a_small_job_does_not_wait_for_a_thousand_of_somebody_else(core: Scheduler, order: Order) -> None:
+    for number in range(1000):
+        core.submit(order(f"one of many {number}", frames=100, owner="alice"))
+    for turn in range(10):
+        take_and_commit(core, "ann", now=float(turn))
+    core.submit(order("small", frames=100, owner="bruno"))
+
+    had = [job for turn in range(4) for job in take_and_commit(core, "ann", now=20.0 + turn)]
+
+    assert had.count("small") == 2
+
+
 def test_a_straggler_is_doubled_on_another_worker_when_nothing_else_is_left(
     core: Scheduler, order: Order
 ) -> None:

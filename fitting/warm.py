@@ -51,10 +51,14 @@ def warm_up(settings: Mapping[str, object] | None = None, dtype: str = "uint16")
     if settings is None:
         for kind in ("uint16", "float32"):
             for variation in _VARIATIONS:
-                _run(variation, kind)
+                _run(variation, _two_spots(), kind)
     else:
-        chosen = {name: settings[name] for name in _CHOOSING if name in settings}
-        _run(chosen | _stand_ins(settings), "float32" if dtype == "float32" else "uint16")
+        _run(_deciding(settings), _two_spots(), dtype)
+
+
+def warm_up_fit(settings: Mapping[str, object], dtype: str = "uint16") -> None:
+    """Compile the kernels of the fit alone, while another process compiles those of detection; as `warm_up`."""
+    _run(_deciding(settings), np.zeros((3, 64, 32)), dtype)  # frames without content are not looked at
 
 
 def kernels_of(settings: Mapping[str, object], dtype: str) -> tuple[object, ...]:
@@ -88,10 +92,17 @@ def _psf(z: np.ndarray[Any, np.dtype[np.float64]], channels: int) -> MeasuredPsf
     return MeasuredPsf(volume, 100.0, float(z[1] - z[0]), (len(z) - 1) / 2, channels)
 
 
-def _run(settings: Mapping[str, object], dtype: str) -> None:
-    """Localise a few small frames with two bright spots side by side, above each other the same for a second channel."""
+def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
+    return {name: settings[name] for name in _CHOOSING if name in settings} | _stand_ins(settings)
+
+
+def _run(settings: Mapping[str, object], frames: np.ndarray[Any, Any], dtype: str) -> None:
+    analyse(frames.astype("float32" if dtype == "float32" else "uint16"), settings, _METADATA)
+
+
+def _two_spots() -> np.ndarray[Any, Any]:
+    """Make a few small frames with two bright spots side by side, above each other the same for a second channel."""
     y, x = np.mgrid[:64, :32]
     places = [(cx, cy) for cx in (13, 19) for cy in (16, 47)]
     spot = 100 + sum(2000 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 3.4) for cx, cy in places)
-    frames = np.stack([spot, np.full_like(spot, 101), np.full_like(spot, 101)])
-    analyse(frames.astype(dtype), settings, _METADATA)
+    return np.stack([spot, np.full_like(spot, 101), np.full_like(spot, 101)])

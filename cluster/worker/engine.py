@@ -8,13 +8,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cluster.arrays import FrameRange, TaskResult
 from cluster.protocol import FitDeclaration, JobSpec, Versions
@@ -136,13 +137,25 @@ class Engine:
         return analyse
 
     def _compile(self, cache: Path, settings: Mapping[str, Any], dtype: str) -> None:
-        """Compile kernels, or load them compiled: one process at a time, so that the others find them done."""
-        from fitting import warm_up
+        """Compile kernels, or load them compiled: one process at a time, so that the others find them done.
 
-        with FileLock(cache / "warm-up.lock"):
-            began = self._clock()
+        A second one does not wait idly: it compiles the fit while the first is busy with detection, which is done before and takes longer.
+        """
+        from fitting import warm_up
+        from fitting.warm import warm_up_fit
+
+        began, whole = self._clock(), FileLock(cache / "warm-up.lock")
+        try:
+            whole.acquire(blocking=False)
+        except Timeout:
+            with suppress(Timeout), FileLock(cache / "warm-up-fit.lock", blocking=False):
+                warm_up_fit(settings, dtype)
+            whole.acquire()
+        try:
             warm_up(settings, dtype)
-            logger.info("the fits are ready after %.1f s", self._clock() - began)
+        finally:
+            whole.release()
+        logger.info("the fits are ready after %.1f s", self._clock() - began)
 
 
 def reasons(start: int, status: np.ndarray[Any, Any], missing: tuple[int, ...]) -> dict[int, str]:

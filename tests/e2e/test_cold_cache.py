@@ -49,3 +49,20 @@ def test_workers_that_compile_at_the_same_time_agree_and_leave_a_cache_that_can_
     assert {out for out, _, _ in ended} == {said}
     assert kept
     assert {path.name for path in tmp_path.rglob("*.nbc")} == kept, "the later one compiled nothing"
+
+
+def test_what_a_second_worker_compiles_meanwhile_is_the_fit_and_not_what_the_first_begins_with(
+    tmp_path: Path,
+) -> None:
+    code = "from fitting.warm import warm_up_fit; warm_up_fit({})"
+
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        check=True,
+        timeout=200,
+    )
+
+    kept = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbc")}
+    assert "mle.fit_blocks" in kept
+    assert "scan.scan" not in kept

@@ -1,6 +1,6 @@
 """What does a task cost the scheduler, and how many workers can it serve?
 
-    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--at-once 500 2000] [--task-s 10] [--seconds 40] [--folder DIR]
+    python benchmarks/task_rate.py [--tasks 5000] [--workers 100 300 1000 ...] [--at-once 500 2000] [--task-s 10] [--come-per-s 50] [--seconds 40] [--folder DIR]
         [--picture PNG] [--quick]
 
 A real scheduler and data server (`clusterofone -n 0`) and workers that are simulated, but speak to it over real HTTP as real ones do: register,
@@ -8,7 +8,7 @@ lease, keep alive, commit a result of one row with a lease for the next in the s
 
 1. Two workers whose tasks take no time: tasks a second, and the scheduler's processor time for each.
 2. So many workers that begin at once, as an array of a batch system does: how long until each holds a task, and how many requests had to be tried again.
-3. So many workers, come one after the other, whose tasks take ten seconds: the latency of commits (each durable before it is answered), and how
+3. So many workers, come one after the other (`--come-per-s`), whose tasks take ten seconds: the latency of commits (each durable before it is answered), and how
    busy the scheduler is. One process plays them all, with an HTTP client made for it (`lean_link.py`), so that the scheduler is what bends first.
 
 Every commit must be acknowledged once and all frames must be in the job's books at the end. Prints one JSON line.
@@ -149,6 +149,12 @@ def _options() -> argparse.Namespace:
         "--at-once", type=int, nargs="*", default=[], help="so many workers that begin at once"
     )
     parser.add_argument("--task-s", type=float, default=10.0)
+    parser.add_argument(
+        "--come-per-s",
+        type=float,
+        default=50.0,
+        help="how many workers come in a second, before it is measured",
+    )
     parser.add_argument("--seconds", type=float, default=40.0, help="how long each number of workers runs")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     parser.add_argument("--picture", type=Path, help="draw latency and load against the number of workers")
@@ -214,8 +220,9 @@ async def _many(
     before = client.job(job_id).frames.localised
     cluster_id = client.identity().cluster_id
     links = [LeanLink(cluster.url, cluster.token) for _ in range(workers)]
-    spread = options.task_s / workers
-    ends = time.perf_counter() + options.task_s + options.seconds
+    coming_s = max(options.task_s, workers / options.come_per_s)
+    spread = coming_s / workers
+    ends = time.perf_counter() + coming_s + options.seconds
     working = [
         asyncio.create_task(
             _worker(
@@ -229,7 +236,7 @@ async def _many(
         )
         for number, link in enumerate(links)
     ]
-    await asyncio.sleep(options.task_s)  # until all have come
+    await asyncio.sleep(coming_s)
     seen.latencies_s.clear()
     began, cpu, mine = time.perf_counter(), _cpu_s(scheduler), _cpu_s(own)
     await asyncio.sleep(options.seconds * 0.9)

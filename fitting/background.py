@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import borrower, device, kernel
+from fitting.kernel import borrower, device, inlined, kernel
 from fitting.lanes import LANES, load, select, store
 
 
@@ -45,7 +45,7 @@ def _any_content(frame: Any, height: int, width: int) -> Any:
     return False
 
 
-@borrower
+@inlined
 def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, stop: int) -> None:
     """Bring the running sum to the frames [start, stop).
 
@@ -81,7 +81,7 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
             state[2] += sign
 
 
-@borrower
+@inlined
 def slides(state: Any, present: Any, start: int, stop: int) -> bool:
     """Whether the running sum gets to [start, stop) by one frame that leaves and one that comes: the usual step.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.filters import BETWEEN, ON_ROW, Filters
-from fitting.kernel import borrower
+from fitting.kernel import borrower, inlined
 from fitting.lanes import (
     LANES,
     even_lanes,
@@ -122,7 +122,7 @@ def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
         store(array, to + k, splat(value))
 
 
-@borrower
+@inlined
 def filter_columns(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
@@ -148,7 +148,7 @@ def filter_columns(
                 store(out, under + k + LANES, b1)
 
 
-@borrower
+@inlined
 def filter_columns_apart(
     signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int, odd: int
 ) -> None:  # fmt: skip
@@ -179,7 +179,7 @@ def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
     return a0, a1, b0, b1
 
 
-@borrower
+@inlined
 def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
     """`_along_y` for 32 pixels from `at` on and those two rows below: what one row reads the other needs two steps later."""
     weight, between, below = weights[0], at + stride, at + 2 * stride
@@ -228,7 +228,7 @@ def mirror_sides(rows: Any, at: Any, length: int, number: int, width: int, reach
                 rows[right - 1 + k] = rows[left + mirror(width - 1 + k, width)]
 
 
-@borrower
+@inlined
 def mirror_sides_apart(
     rows: Any, at: Any, length: int, odd: int, number: int, width: int, reach: int
 ) -> None:
@@ -275,7 +275,7 @@ def filter_along_x(rows: Any, at: Any, weights: Any) -> Any:
     return a0, a1, a2, a3
 
 
-@borrower
+@inlined
 def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to: Any) -> None:
     """G₃ * P of a row, from the row that was filtered along y."""
     for x in range(0, width, STRIP):
@@ -283,7 +283,7 @@ def filter_wide_row(high: Any, at: Any, weights: Any, width: int, wide: Any, to:
         store_strip(wide, to + x, a0, a1, a2, a3)
 
 
-@borrower
+@inlined
 def filter_wide_row_apart(
     high: Any, at: Any, odd: int, weights: Any, width: int, columns: Any, wide: Any, to: Any
 ) -> None:
@@ -302,7 +302,7 @@ def filter_wide_row_apart(
         store(wide, to + 2 * j + LANES, upper_woven(on_column, between))
 
 
-@borrower
+@inlined
 def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
     """A symmetric filter for 32 even columns, moved and loaded as in `filter_along_x`.
 
@@ -322,7 +322,7 @@ def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
     return a0 + b0, a1 + b1
 
 
-@borrower
+@inlined
 def band_row(
     low: Any, at: Any, weights: Any, wide: Any, middle: Any, stride: int, kind: int, noise: Any, least_snr2: Any, width: int,
     out: Any, to: Any, bits: Any, word: Any,

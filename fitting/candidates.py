@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.kernel import borrower
+from fitting.kernel import borrower, inlined
 
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 _NOISES = 3.0  # how many standard deviations below the sharpest PSF the neighbours of a spike must be
@@ -28,7 +28,7 @@ def sharpest_neighbour(sigma_px: float) -> float:
     return 0.5 * (0.5 * (math.erf(1.5 / width) - middle)) / middle
 
 
-@borrower
+@inlined
 def is_molecule(
     frame: Any, level: Any, per_frame: Any, law: Any, y: int, x: int, least_neighbour: Any
 ) -> Any:
@@ -72,7 +72,7 @@ def _variance_adu2(frame: Any, dark: Any, flat: Any, floor: Any, slope: Any, y: 
     return floor[at_row(floor, y), x] + slope * max(reading, np.float32(1.0))
 
 
-@borrower
+@inlined
 def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> None:
     """Decide `state` (UNDECIDED or DROPPED at entry) of each peak: KEPT or DROPPED.
 
@@ -88,7 +88,7 @@ def debounce(peaks: Any, values: Any, number: int, radius: Any, state: Any) -> N
                 undecided |= state[i] == UNDECIDED
 
 
-@borrower
+@inlined
 def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: int) -> int:
     verdict = KEPT
     reach = radius + np.float32(4.0)  # a position may lie beside its peak

@@ -99,7 +99,7 @@ def find_peaks(
     return found
 
 
-@inlined
+@borrower
 def fill_signal(
     frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
@@ -124,7 +124,7 @@ def fill_signal(
             copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
 
 
-@inlined
+@borrower
 def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
     stride, side = work.stride, work.side
@@ -149,7 +149,7 @@ def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None
         filter_wide_row_apart(work.high, at, odd, filters.sparse, width, work.columns, work.wide, wide)
 
 
-@inlined
+@borrower
 def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, work.side
@@ -176,7 +176,7 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
         )  # fmt: skip
 
 
-@inlined
+@borrower
 def _scan(
     filtered: Any, noise: Any, bits: Any, length: int, words: int, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip
@@ -201,7 +201,7 @@ def _scan(
     return found
 
 
-@borrower
+@inlined
 def _is_peak(filtered: Any, noise: Any, at: Any, length: int) -> bool:
     """Above all eight neighbours in R/σ; of equal ones the first in raster order is the peak."""
     here, variance = filtered[at] * filtered[at], noise[at]
@@ -214,7 +214,7 @@ def _is_peak(filtered: Any, noise: Any, at: Any, length: int) -> bool:
     return True
 
 
-@borrower
+@inlined
 def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, values: Any) -> None:
     """Position by a parabola through R, R and R/σ; the signal-to-noise image may peak one pixel beside R."""
     best, down, right = at, 0, 0
@@ -228,7 +228,7 @@ def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, v
     values[3] = filtered[at] / np.sqrt(noise[at])
 
 
-@inlined
+@borrower
 def _keep_molecules(
     frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, values: Any, first: Any, last: Any
 ) -> Any:  # fmt: skip

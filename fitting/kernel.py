@@ -52,8 +52,8 @@ def borrower(function: _Function) -> _Function:
 def inlined(function: _Function) -> _Function:
     """Have a function that is called in one place written into its caller, before either is compiled.
 
-    Others are optimised, and made machine code of, by themselves first and once more in whoever calls them, level by level; of a large one
-    nested in large ones that was a third of a first start.
+    Others are optimised, and made machine code of, by themselves first and once more in whoever calls them, level by level. Worth it for the
+    small and for what only hands on; a caller that becomes very large takes longer again, as numba's passes grow faster than a function.
     """
     written: _Function = numba.njit(
         inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS

@@ -178,10 +178,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mpx-s", type=float, default=319.0, help="Mpx/s a core (stage_rate.py, 2048²)")
-    parser.add_argument("--scheduler-ms", type=float, default=1.4, help="of a task (task_rate.py)")
+    parser.add_argument("--mpx-s", type=float, default=267.0, help="Mpx/s a core (pipeline_rate.py, 2048²)")
     parser.add_argument(
-        "--server-mb-s", type=float, default=1000.0, help="that a data server sends (beside.py)"
+        "--scheduler-ms", type=float, default=3.4, help="of a task and its keep-alive (task_rate.py)"
+    )
+    parser.add_argument(
+        "--server-mb-s", type=float, default=1800.0, help="that a data server sends, asked once (beside.py)"
     )
     parser.add_argument("--ratio", type=float, default=2.4, help="of lz4 with bitshuffle")
     parser.add_argument("--picture", type=Path, help="draw frames/s against nodes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -13,16 +14,20 @@ from typing import Any, ClassVar, Final, cast
 import h11
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cluster.certificates import Certificate
 from cluster.descriptors import allow_many
 from cluster.errors import Conflict
+from cluster.progress import Watch, unacknowledged_bytes
 from cluster.protocol import DEFAULT_PORTS
 from cluster.zero_copy import ZeroCopy
 
+logger = logging.getLogger(__name__)
 _PORTS_TO_TRY: Final = 40
 _MOST_HEAD_BYTES: Final = 64 << 10
+_MOST_SAID_OF_PATH: Final = 200  # characters, in the log
 _SHARE_OF_CONNECTIONS: Final = 0.75  # of the descriptors; the rest is for files, pipes and our own requests
 
 
@@ -103,7 +108,7 @@ class Crowd:
         self._resting: dict[Connection, None] = {}
 
     def expect_head(self, connection: Connection) -> None:
-        """Note one on which a request is to come, or the rest of its head."""
+        """Note one on which a request is to come, or the rest of its head, or nothing more."""
         self._resting.pop(connection, None)
         self._not_asked.setdefault(connection)
 
@@ -122,21 +127,50 @@ class Crowd:
         return next(iter(self._not_asked), None) or next(iter(self._resting), None)
 
 
-class Connection(H11Protocol):
-    """One connection, which must not be held open by someone who says nothing, or half a request's head.
+class _Parting(asyncio.Transport):
+    """The transport of a reply to a request whose body nobody will read: closing it gives the other side time to read the reply."""
 
-    uvicorn times out what is idle after a reply, and a sender's body is timed by who reads it; what comes before is
-    timed here. Where there are as many as there may be, a new one takes the place of one that can be spared.
+    def __init__(self, transport: asyncio.Transport, part: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._part = part
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Return whether the connection ends."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Part from the other side."""
+        self._part()
+
+
+class Connection(H11Protocol):
+    """One connection, which must not be held open by someone who says nothing, half a request's head, or a body that nobody reads.
+
+    uvicorn times out what is idle after a reply, and a sender's body is timed by who reads it; what comes before, and
+    who does not take a reply, is timed here. A reply before the end of the request's body ends the connection. Where
+    there are as many as there may be, a new one takes the place of one that can be spared.
     """
 
     longest_head_s: ClassVar[float] = 30.0
+    longest_stall_s: ClassVar[float] = 60.0  # a reply of which nothing is taken
+    longest_parting_s: ClassVar[float] = 5.0  # for the rest of a body that nobody reads
     _head_due: asyncio.TimerHandle | None = None
+    _parting_due: asyncio.TimerHandle | None = None
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, crowd: Crowd, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
         self._crowd = crowd
         self.conn = framing = _Framing(h11.SERVER, config.h11_max_incomplete_event_size or _MOST_HEAD_BYTES)
-        self.app = ZeroCopy(self.app, self, framing)
+        self._watch = Watch(self.longest_stall_s, left=self._left, stalled=self._give_up)
+        self._serve = ZeroCopy(
+            self.app, self, framing, longest_stall_s=self.longest_stall_s, stalled=self._give_up
+        )
+        self.app = self._serve_and_part
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
@@ -150,6 +184,8 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; whatever is left over is part of a head."""
+        if self._parting_due is not None:
+            return
         super().data_received(data)
         self._look()
 
@@ -162,11 +198,31 @@ class Connection(H11Protocol):
         """Expect nothing more."""
         self._crowd.forget(self)
         self._forget_head()
+        self._watch.stop()
+        if self._parting_due is not None:
+            self._parting_due.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See that the other side takes what is sent; this ends with all of it, also of a connection that is being closed."""
+        super().pause_writing()
+        self._watch.start()
+
+    def resume_writing(self) -> None:
+        """Go on sending."""
+        self._watch.stop()
+        super().resume_writing()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the transport to another protocol."""
+        self._watch.stop()
+        super().handle_websocket_upgrade(event)
 
     def _look(self) -> None:
         """See whether a head is awaited, a request is under way, or neither."""
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+        if self._parting_due is not None:
+            self._crowd.expect_head(self)
+        elif self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             self._crowd.forget(self)
             self._forget_head()
         elif self.cycle is None or self.conn.trailing_data[0]:
@@ -181,6 +237,55 @@ class Connection(H11Protocol):
         if self._head_due is not None:
             self._head_due.cancel()
             self._head_due = None
+
+    async def _serve_and_part(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; a reply before the end of its body is the last one, as nobody reads the rest."""
+        if self.conn.their_state is not h11.SEND_BODY:
+            await self._serve(scope, receive, send)
+            return
+        cycle = self.cycle
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.conn.their_state is h11.SEND_BODY:
+                cycle.transport = _Parting(self.transport, self._part)
+                kept = [pair for pair in message.get("headers", []) if pair[0].lower() != b"connection"]
+                message["headers"] = [*kept, (b"connection", b"close")]
+            await send(message)
+
+        await self._serve(scope, receive, sending)
+
+    def _part(self) -> None:
+        """Say that nothing more comes, and drop what does for a moment.
+
+        One that is closed on bytes that nobody has read is reset, and a reset takes back the reply that the other side has
+        not read yet.
+        """
+        if self.transport.is_closing():
+            return
+        self._parting_due = self.loop.call_later(self.longest_parting_s, self.let_go)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _left(self) -> object:
+        """Return what the other side has not taken yet."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        return self.transport.get_write_buffer_size(), unacknowledged_bytes(descriptor)
+
+    def _give_up(self) -> None:
+        """End it: the other side does not take its reply."""
+        who = "{}:{}".format(*self.client) if self.client else "somebody"
+        asked = ""
+        if self.scope is not None:  # the path as it was sent, percent-encoded: nothing in it breaks the line
+            path = self.scope["raw_path"].decode("ascii")[:_MOST_SAID_OF_PATH]
+            asked = f" to {self.scope['method']} {path}"
+        logger.warning(
+            "%s has taken nothing of the reply%s for %g s: its connection is ended",
+            who,
+            asked,
+            self.longest_stall_s,
+        )
+        self.transport.abort()
 
     def let_go(self) -> None:
         """Close it, once what was said has gone out."""

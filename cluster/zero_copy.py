@@ -14,13 +14,15 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cluster.progress import Watch, unacknowledged_bytes
 
 logger = logging.getLogger(__name__)
 EXTENSION: Final = "http.response.zerocopysend"
@@ -55,12 +57,25 @@ class Held(Protocol):
 
 
 class ZeroCopy:
-    """An app that may send `{"type": EXTENSION, "file": ..., "offset": ..., "count": ...}` after the start of a reply."""
+    """An app that may send `{"type": EXTENSION, "file": ..., "offset": ..., "count": ...}` after the start of a reply.
 
-    def __init__(self, app: ASGIApp, connection: H11Protocol, framing: Held) -> None:
+    `stalled` ends the connection of one who takes nothing for `longest_stall_s`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        connection: H11Protocol,
+        framing: Held,
+        *,
+        longest_stall_s: float,
+        stalled: Callable[[], None],
+    ) -> None:
         self._app = app
         self._connection = connection
         self._framing = framing
+        self._longest_stall_s = longest_stall_s
+        self._stalled = stalled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -85,13 +100,18 @@ class ZeroCopy:
         while connection.flow.write_paused:
             await connection.flow.drain()
         if transport.is_closing():
+            await asyncio.sleep(0)  # the connection hears of its end, and expects no more of the reply
             return
         unread: Any = _Unread(count)
         connection.conn.send_with_data_passthrough(h11.Data(data=unread))
         before = self._framing.let_go()
         taker = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         try:
-            sent = await _sent(taker, transport, before, _FilePart(file.fileno(), offset, count))
+            part = _FilePart(file.fileno(), offset, count)
+            sent = await _sent(taker, transport, before, part, self._longest_stall_s)
+        except _StalledError:
+            self._stalled()
+            return
         except OSError as error:
             if not isinstance(error, ConnectionError):
                 logger.warning("a file could not be sent: %s", error)
@@ -105,6 +125,10 @@ class ZeroCopy:
             transport.abort()
 
 
+class _StalledError(Exception):
+    """The other side has taken nothing for too long."""
+
+
 @dataclass
 class _FilePart:
     """Bytes [offset, offset + count) of an open file, of which `sent` have gone."""
@@ -115,7 +139,13 @@ class _FilePart:
     sent: int = 0
 
 
-async def _sent(taker: socket.socket, transport: asyncio.Transport, before: bytes, part: _FilePart) -> int:
+async def _sent(
+    taker: socket.socket,
+    transport: asyncio.Transport,
+    before: bytes,
+    part: _FilePart,
+    longest_stall_s: float,
+) -> int:
     """Send `before` and the part of a file; return how much of the file went.
 
     That is all of it, unless the file or the connection ends. A thread sends as long as the other side takes it at once;
@@ -124,7 +154,7 @@ async def _sent(taker: socket.socket, transport: asyncio.Transport, before: byte
     sending = _Sending(taker, transport, before, part)
     await _to_its_end(asyncio.get_running_loop().run_in_executor(None, sending.hurry))
     if not sending.ended:
-        await sending.go_on()
+        await sending.go_on(longest_stall_s)
     return part.sent
 
 
@@ -158,8 +188,8 @@ class _Sending:
             if self.ended or not (self._step() or _takes_more(self._taker.fileno())):
                 return
 
-    async def go_on(self) -> None:
-        """Send the rest whenever the other side takes some."""
+    async def go_on(self, longest_stall_s: float) -> None:
+        """Send the rest whenever the other side takes some; raises `_StalledError` if it takes none for too long."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -174,11 +204,23 @@ class _Sending:
                 if self.ended:
                     done.set_result(None)
 
+        def stalled() -> None:
+            if not done.done():
+                done.set_exception(_StalledError())
+
+        watch = Watch(longest_stall_s, left=self._left, stalled=stalled)
+        watch.start()
         loop.add_writer(self._taker.fileno(), step)
         try:
             await done
         finally:
+            watch.stop()
             loop.remove_writer(self._taker.fileno())
+
+    def _left(self) -> object:
+        """Return what the other side has not taken yet."""
+        left = len(self._before) + self._part.count - self._part.sent
+        return left, unacknowledged_bytes(self._taker.fileno())
 
     def _step(self) -> bool:
         """Send what the system takes now; return whether it took anything, or nothing is left to send."""

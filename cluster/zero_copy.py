@@ -159,12 +159,17 @@ async def _sent(
 
 
 async def _to_its_end(running: asyncio.Future[None]) -> None:
-    """Wait for a thread that uses descriptors which its caller is going to close, also when cancelled: it takes milliseconds."""
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+    """Wait for a thread that uses descriptors which its caller is going to close, however often cancelled: it takes milliseconds."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()  # it has been seen, and is of no use any more
+        raise cancelled
+    running.result()
 
 
 class _Sending:

@@ -27,6 +27,7 @@ from cluster.config import Places
 from cluster.data_link import data_link
 from cluster.errors import Internal, NotAllowed, NotFound, TransientError
 from cluster.events import parsed_events
+from cluster.faults import invalid_message
 from cluster.locate import Located, Locator, Wanted
 from cluster.protocol import (
     FitInfo,
@@ -146,9 +147,12 @@ class Client(CalibrationCalls, ResultCalls):
         NotFound
             If there is no such series.
         """
-        request = JobRequest(
-            series=series, analysis=dict(analysis or {}), metadata=dict(metadata or {}), **others
-        )
+        try:
+            request = JobRequest(
+                series=series, analysis=dict(analysis or {}), metadata=dict(metadata or {}), **others
+            )
+        except ValidationError as error:
+            raise invalid_message(error) from error
         return self.submit_request(request)
 
     def submit_request(self, request: JobRequest, *, idempotency_key: str | None = None) -> Job:

@@ -21,7 +21,6 @@ from cluster.errors import (
     ClusterError,
     Forbidden,
     Internal,
-    Invalid,
     Misdirected,
     NotAllowed,
     NotFound,
@@ -30,6 +29,7 @@ from cluster.errors import (
     Unauthorised,
     Unavailable,
 )
+from cluster.faults import invalid
 from cluster.openapi import PROBLEM_MEDIA_TYPE, document_errors
 from cluster.protocol import Health, Role
 from cluster.trust import role_of
@@ -155,14 +155,17 @@ async def _problem(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(error)
 
 
-async def _validation_problem(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    faults = [
-        {"field": ".".join(str(part) for part in fault["loc"][1:]), "message": fault["msg"]}
-        for fault in error.errors()
-    ]
-    said = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in faults[:5])
-    return problem_response(Invalid(said, errors=faults[:50]))
+    found = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media_type.endswith(("/json", "+json")):
+        for fault in found:
+            if not fault["loc"] and fault["type"] != "missing":
+                fault["msg"] = (
+                    f"must be sent as JSON, with the header Content-Type: application/json, not {media_type[:100] or 'none'}"
+                )
+    return problem_response(invalid(found))
 
 
 async def _http_problem(_request: Request, error: Exception) -> JSONResponse:

@@ -8,11 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from typer.main import get_command
 
 from cluster.commands import console, surroundings
 from cluster.errors import CallerError, ClusterError
+from cluster.faults import invalid_message
 from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
 
 app = typer.Typer(
@@ -87,6 +89,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _tell(str(error), error.status)
     except (ClusterError, FittingError) as error:
         return _tell(str(error), console.USAGE if _names_what_was_given(error) else console.FAILED)
+    except ValidationError as error:
+        return _tell(_of_options(error, sys.argv[1:] if arguments is None else arguments), console.USAGE)
     except BrokenPipeError:
         return console.FAILED
     except OSError as error:
@@ -114,6 +118,15 @@ def _names_what_was_given(error: ClusterError | FittingError) -> bool:
     return isinstance(error, CallerError) and not {"field", "keys"}.isdisjoint(error.facts)
 
 
+def _of_options(error: ValidationError, given: list[str]) -> str:
+    """Return what is wrong with a message that a command wanted to send, by the option that was given where there is one."""
+    refused = invalid_message(error)
+    field = refused.facts["field"]
+    option = f"--{field.replace('_', '-')}"
+    is_given = field and any(word == option or word.startswith(f"{option}=") for word in given)
+    return refused.detail.replace(field, option, 1) if is_given else refused.detail
+
+
 def _let_signals_interrupt() -> list[int]:
     """Have a polite kill end a command as Ctrl-C does, also where a shell started it in the background.
 
@@ -131,7 +144,7 @@ def _let_signals_interrupt() -> list[int]:
 
 
 def _tell(message: str, status: int) -> int:
-    console.err.print(f"[bold red]error:[/] {escape(message)}")
+    console.err.print(f"[bold red]error:[/] {escape(console.without_orders(message))}")
     return status
 
 

@@ -220,7 +220,20 @@ async def test_a_page_of_ours_and_a_program_may(http: httpx.AsyncClient, headers
 async def test_a_body_that_a_form_can_send_is_no_message(http: httpx.AsyncClient, content_type: str) -> None:
     sent = bearer("owner") | {"content-type": content_type}
 
-    assert (await http.post("/submit", content=b'{"series": "a"}', headers=sent)).status_code == 400
+    reply = await http.post("/submit", content=b'{"series": "a"}', headers=sent)
+
+    assert reply.status_code == 400
+    assert "with the header Content-Type: application/json" in reply.json()["detail"]
+    assert content_type in reply.json()["detail"]
+
+
+async def test_json_that_is_not_called_json_is_told_to_be(http: httpx.AsyncClient) -> None:
+    reply = await http.post("/submit", content=b'{"series": "a"}', headers=bearer("owner"))
+
+    assert (reply.status_code, reply.json()["detail"]) == (
+        400,
+        "body: must be sent as JSON, with the header Content-Type: application/json, not none",
+    )
 
 
 async def test_a_sender_that_falls_silent_is_let_go() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from cluster.unseen import OBEYED
+from cluster.unseen import OBEYED, fault_of_unseen
 
 _LONGEST_NAME_BYTES: Final = 240  # file systems take 255, and what lies beside a series has a longer name
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
@@ -37,7 +40,20 @@ def fault_of_name(name: str) -> str | None:
 
 
 def fault_of_new_name(name: str) -> str | None:
-    """Return what is wrong with a name for something that is made now: also a ':', which a file that is there may have elsewhere."""
+    """Return what is wrong with a name for something that is made now: also what a file that is there may have.
+
+    That is a ':', and the marks between letters of Hebrew or Arabic, which nobody sees.
+    """
     if ":" in name:
         return f"on Windows {name[:40]!r} would be a hidden stream of another file; leave the ':' out"
-    return fault_of_name(name)
+    return fault_of_unseen(name) or fault_of_name(name)
+
+
+def fault_of_new_path(root: Path, parts: Sequence[str]) -> str | None:
+    """Return what is wrong with a path under a root for something that is made now; folders that are there keep their names."""
+    at = str(root)
+    for part in parts:
+        at = os.path.join(at, part)  # noqa: PTH118 - isdir takes every name, also one that is too long
+        if fault := (fault_of_name if os.path.isdir(at) else fault_of_new_name)(part):  # noqa: PTH112
+            return fault
+    return None

@@ -16,6 +16,7 @@ from cluster.commands.following import ENDED, summary
 from cluster.commands.options import Fit, Json, Like, Meta, MetadataFile, Set, job_request
 from cluster.errors import CallerError, ClusterError
 from cluster.protocol import Job
+from cluster.unseen import seen_name
 
 _LOOK_EVERY_S: Final = 2.0
 
@@ -67,7 +68,8 @@ def auto(
     name = _name_of(connection, folder)
 
     def asked_of(series: str) -> Any:
-        return job_request(series, fit, settings, meta, metadata, like, name=series.rpartition("/")[2])
+        name = seen_name(series.rpartition("/")[2])
+        return job_request(series, fit, settings, meta, metadata, like, name=name)
 
     def make(series: str) -> Any:
         request = asked_of(series)

@@ -24,6 +24,7 @@ from cluster.config import LabFolders, Places
 from cluster.local import LocalCluster, Plan
 from cluster.locate import read_config
 from cluster.protocol import Job, JobRequest, Preview
+from cluster.unseen import seen_name
 
 PRIVATE: Final = "private"
 _FIRST_START_S: Final = 120.0
@@ -116,7 +117,9 @@ def localise(
     chosen = analysis(fit, settings, like)
     with _place(series, chosen, workers, scheduler, token, task_frames, output) as place:
         for path in series:
-            request = job_request(place.name_of(path), fit, settings, meta, metadata, like, name=path.name)
+            request = job_request(
+                place.name_of(path), fit, settings, meta, metadata, like, name=seen_name(path.name)
+            )
             request = place.with_its_names(request, path)
             request = request.model_copy(update={"output": _asked_output(place, output), "follow": follow})
             job = desk.sent(place.client.submit_request, request, str(path))
@@ -304,7 +307,7 @@ def _results_root(series: list[Path], output: Path | None) -> Path | None:
 def _asked_output(place: Place, output: Path | None) -> str | None:
     if output is None or not place.private:
         return None
-    return f".{output.stem}.{os.getpid()}.h5r" if output.exists() else str(output.absolute())
+    return f".{seen_name(output.stem)}.{os.getpid()}.h5r" if output.exists() else str(output.absolute())
 
 
 def _followed(place: Place, job: Job) -> Job:

@@ -12,6 +12,7 @@ import typer
 
 from cluster.commands import console
 from cluster.protocol import JobRequest
+from cluster.unseen import seen_name
 
 Fit = Annotated[
     str | None,
@@ -72,7 +73,7 @@ def job_request(
         output=output,
         name=name,
         owner=user_name(),
-        machine=socket.gethostname(),
+        machine=seen_name(socket.gethostname()),
         priority=priority,
         follow=follow,
     )
@@ -119,7 +120,7 @@ def pair(option: str, text: str) -> tuple[str, Any]:
 def user_name() -> str:
     """Return the user's name, for the job's owner."""
     try:
-        return getpass.getuser()
+        return seen_name(getpass.getuser())
     except (OSError, KeyError):
         return "unknown"
 

@@ -16,6 +16,7 @@ from cluster.commands.following import follow, summary
 from cluster.commands.localise import private_cluster
 from cluster.commands.options import Json
 from cluster.protocol import Job, JobRequest
+from cluster.unseen import seen_name
 
 
 class Structure(StrEnum):
@@ -162,7 +163,7 @@ def _write(sim: Any, files: Any) -> None:
 
 def _localised(series: Path, workers: int | None) -> Job:
     with private_cluster(series.resolve().parent, workers) as place:
-        request = JobRequest(series=series.name, name=series.name, owner="demo")
+        request = JobRequest(series=series.name, name=seen_name(series.name), owner="demo")
         return follow(place.client, place.client.submit_request(request), own_workers=True)
 
 

@@ -14,9 +14,10 @@ from cluster.dataserver.readers.registry import is_series_name
 from cluster.dataserver.sidecars import sidecar_paths
 from cluster.dataserver.store import SeriesStore
 from cluster.errors import CallerError, Conflict, Invalid
-from cluster.file_names import fault_of_new_name
+from cluster.file_names import fault_of_new_path
 from cluster.protocol import CalibrationRequest
 from cluster.results.publish import temporary_for
+from cluster.unseen import seen_name
 
 _FOLDER: Final = "analysis"
 _RESULT: Final = ".h5r"
@@ -78,7 +79,7 @@ class Placing:
 def _default(kind: Kind, series: Path) -> Path:
     folder = series.parent if series.parent.name == _FOLDER else series.parent / _FOLDER
     stem = series.stem.removesuffix(".ome") or series.stem
-    return folder / f"{stem}{kind.ending}{kind.suffix}"
+    return folder / f"{seen_name(stem)}{kind.ending}{kind.suffix}"
 
 
 def _free(kind: Kind, output: Path, taken: Collection[Path]) -> Path:
@@ -114,7 +115,7 @@ def _asked(kind: Kind, root: Path, asked: str, taken: Collection[Path]) -> Path:
         ) from error
     if not asked.lower().endswith(kind.suffix):
         raise Invalid(f"output: must end in {kind.suffix}, not {segments[-1]!r}", field="output")
-    if fault := fault_of_new_name(segments[-1]):
+    if fault := fault_of_new_path(root, segments):
         raise Invalid(f"output: {fault}", field="output")
     output = root.joinpath(*segments)
     there = _conflict(kind, output, taken)

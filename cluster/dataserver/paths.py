@@ -43,6 +43,8 @@ def _fault(path: str, segments: Sequence[str]) -> str | None:
         return "it is not Unicode"
     if holds_forbidden(path):
         return "it holds a character that paths here cannot hold; parts are separated by '/'"
+    if begins_with_drive(path) and path[2:3] != "/":
+        return f"Windows would take its beginning, {path[:2]!r}, for a drive; rename it"
     if begins_with_drive(path) or not segments[0]:
         return "it is absolute, and not under a root that is served; it must be relative to one"
     faults = (fault_of_name(segment) for segment in segments)

@@ -38,6 +38,7 @@ from cluster.scheduler.lab import LabDesk
 from cluster.scheduler.offset import OFFSET_KEY, estimated_offset
 from cluster.scheduler.outputs import Outputs, stem_of
 from cluster.scheduler.sheets import Sheet
+from cluster.unseen import seen_name
 from fitting import fits
 from fitting.errors import FittingError, InvalidMetadata, InvalidSettings
 from fitting.geometry import chip_origin, place, rectangles
@@ -117,7 +118,7 @@ class Submissions:
         return Sheet(
             **_common(draft, self._wall()),
             events=events,
-            name=request.name or stem_of(facts.path),
+            name=request.name or seen_name(stem_of(facts.path)),
             owner=request.owner or _UNNAMED,
             machine=request.machine or _UNNAMED,
             kind="localise",
@@ -169,7 +170,7 @@ class Submissions:
         return Sheet(
             **_common(draft, self._wall()),
             events=[],
-            name=f"test of {stem_of(draft.located.facts.path)}",
+            name=f"test of {seen_name(stem_of(draft.located.facts.path))}",
             owner=request.owner or _UNNAMED,
             machine=_UNNAMED,
             kind="preview",

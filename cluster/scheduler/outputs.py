@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from cluster.errors import ClusterError, Conflict, Invalid
-from cluster.file_names import fault_of_name, fault_of_new_name, holds_forbidden
+from cluster.file_names import fault_of_new_path, holds_forbidden
 from cluster.results.publish import check_writable, free_name
+from cluster.unseen import seen_name
 
 SUFFIX: Final = ".h5r"
 _FOLDER: Final = "analysis"
@@ -52,21 +53,22 @@ class Outputs:
         if root is None:
             places = ", ".join(map(str, allowed))
             raise Invalid(f"output: {path} is outside the folders of this cluster ({places})", field="output")
-        if fault := _fault(path.relative_to(root).parts):
+        if fault := _fault(root, path.relative_to(root).parts):
             raise Invalid(f"output: {fault}", field="output")
         return path
 
     def _default(self, series: str, taken: Collection[str]) -> Path:
         inside = PurePosixPath(series)
+        beside = seen_name(inside.parent.name) if inside.parent.name else ""
         home = self._root_of(series)
         candidates = [] if home is None else [home / inside.parent]
         if self._results_root is not None:
-            candidates.append(self._results_root / inside.parent.name)
+            candidates.append(self._results_root / beside)
         if home is None and self._results_root is None:
-            candidates += [root / inside.parent.name for root in self._roots]
+            candidates += [root / beside for root in self._roots]
         problem: ClusterError = Invalid("there is no root to write results to", field="output")
         for folder in candidates:
-            path = free_name(folder / _FOLDER / f"{stem_of(series)}{SUFFIX}", taken)
+            path = free_name(folder / _FOLDER / f"{seen_name(stem_of(series))}{SUFFIX}", taken)
             try:
                 _check_writable(path)
             except Invalid as error:
@@ -93,12 +95,13 @@ def partial(output: Path) -> Path:
     return output.with_name(f"{output.stem}_partial{output.suffix}")
 
 
-def _fault(parts: Sequence[str]) -> str | None:
+def _fault(root: Path, parts: Sequence[str]) -> str | None:
+    if fault := fault_of_new_path(root, parts):
+        return fault
     for part in parts:
         if holds_forbidden(part):
             return f"{part[:40]!r} holds a character that a name here cannot hold"
-    faults = (fault_of_name(part) for part in parts)
-    return next((fault for fault in faults if fault), None) or fault_of_new_name(parts[-1])
+    return None
 
 
 def _check_writable(path: Path) -> None:

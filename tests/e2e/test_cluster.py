@@ -280,6 +280,35 @@ def test_jobs_survive_a_restart_of_the_cluster(
     assert ended["frames"] == {"total": 2000, "localised": 2000, "skipped": 0, "failed": 0}
 
 
+def test_files_whose_names_hold_what_nobody_sees_become_jobs_under_what_is_seen(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    folder = shared_series.parent.parent / "both ways"
+    folder.mkdir()
+    for name in ("left\u200fright", "other"):
+        for part in (shared_series, shared_series.with_suffix(".json")):
+            shutil.copy(part, folder / f"{name}{part.suffix}")
+
+    done = shared_shell.json("localise", folder / "left\u200fright.tif")
+    made = shared_shell.json("auto", folder, "--once", "--rest-s", 0)
+
+    assert (done["state"], done["name"]) == ("done", "leftright.tif")
+    assert Path(done["output"]) == folder / "analysis" / "leftright.h5r"
+    assert sorted((job["state"], job["name"]) for job in made["jobs"]) == [
+        ("done", "leftright.tif"),
+        ("done", "other.tif"),
+    ]
+
+
+def test_a_name_that_no_job_can_have_is_told_in_one_line(
+    shared_shell: Any, cluster: Running, shared_series: Path
+) -> None:
+    out = shared_shell.run("submit", shared_series, "--name", "a\x1b[31mred")
+
+    said = "error: --name: a name cannot hold the character U+001B, which nobody sees; leave it out\n"
+    assert (out.returncode, out.stderr) == (2, said)
+
+
 def test_auto_makes_one_job_of_each_series_also_when_it_is_started_again(
     shared_shell: Any, cluster: Running, shared_series: Path, eventually: Callable[..., Any]
 ) -> None:

@@ -29,7 +29,7 @@ from cluster.dataserver.live.layout import (
 from cluster.dataserver.live.series import AcquiredSeries
 from cluster.dataserver.paths import Roots, checked_segments
 from cluster.errors import Conflict, Forbidden, Invalid, OutOfSpace
-from cluster.file_names import fault_of_new_name
+from cluster.file_names import fault_of_new_path
 from cluster.protocol import NewSeries
 from cluster.results.publish import hidden_start, sync_folder
 
@@ -163,14 +163,14 @@ class Acquisitions:
             raise Invalid(
                 f"{path!r} is no name for what is to be seen: no part may begin with a dot", field="path"
             )
-        if fault := next(filter(None, map(fault_of_new_name, segments)), None):
-            raise Invalid(f"{path!r} is no name for a new file: {fault}", field="path")
         if any(segment.lower().endswith(SUFFIX) for segment in segments[:-1]):
             raise Invalid(f"{path!r} lies within a series", field="path")
         root = next((found for found in self._folders if found.is_dir() and os.access(found, os.W_OK)), None)
         if root is None:
             raise Forbidden("no root of this data server can be written")
         root = root.resolve()
+        if fault := fault_of_new_path(root, segments):
+            raise Invalid(f"{path!r} is no name for a new file: {fault}", field="path")
         target = root.joinpath(*segments)
         if not target.resolve().is_relative_to(root):
             raise Invalid(f"{path!r} leads out of the root", field="path")

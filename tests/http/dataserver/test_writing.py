@@ -301,7 +301,9 @@ async def test_a_name_may_be_as_long_as_disks_allow_and_no_longer(
     assert left_behind(root) == []
 
 
-@pytest.mark.parametrize("name", ["cells:b", "a:b", "CON", "d/nul", "slleC\u202er", "a\x9b31m"])
+@pytest.mark.parametrize(
+    "name", ["cells:b", "a:b", "CON", "d/nul", "slleC\u202er", "a\x9b31m", "a\u200eb", "d\u200f/a"]
+)
 async def test_nothing_new_gets_a_name_that_means_something_else_elsewhere(
     http: httpx.AsyncClient, root: Path, name: str
 ) -> None:
@@ -314,6 +316,17 @@ async def test_nothing_new_gets_a_name_that_means_something_else_elsewhere(
         (400, "path")
     ] * 2
     assert everything(root) == before
+
+
+async def test_a_folder_that_is_there_keeps_its_name_and_takes_new_files(
+    http: httpx.AsyncClient, root: Path
+) -> None:
+    (root / "day\u200f").mkdir()
+
+    put = await http.put("/api/v1/files/day\u200f/a.tif", content=b"x")
+
+    assert put.status_code == 201, put.text
+    assert (root / "day\u200f" / "a.tif").read_bytes() == b"x"
 
 
 def everything(root: Path) -> list[Path]:

@@ -43,12 +43,16 @@ def without(facts: Any, *keys: str) -> Any:
         ({"output": "a\0b.h5r"}, 400, "invalid", "output", ".h5r"),
         ({"output": "CON.h5r"}, 400, "invalid", "output", "device"),
         ({"output": "aux/cells.h5r"}, 400, "invalid", "output", "device"),
-        ({"output": "a:b.h5r"}, 400, "invalid", "output", "another name"),
+        ({"output": "a:b.h5r"}, 400, "invalid", "output", "leave the ':' out"),
         ({"output": "cells:b.h5r"}, 400, "invalid", "output", "stream"),
-        ({"output": "slleC\u202er5h.h5r"}, 400, "invalid", "output", "character"),
+        ({"output": "slleC\u202er5h.h5r"}, 400, "invalid", "output", "U+202E"),
+        ({"output": "cells\u200e.h5r"}, 400, "invalid", "output", "U+200E"),
+        ({"output": "new\u200f/cells.h5r"}, 400, "invalid", "output", "U+200F"),
+        ({"output": "new:folder/cells.h5r"}, 400, "invalid", "output", "leave the ':' out"),
+        ({"output": "what?.h5r"}, 400, "invalid", "output", "character"),
         ({"output": "x" * 300 + ".h5r"}, 400, "invalid", "output", "304 bytes"),
         ({"name": "slleC\u202e fo bal"}, 400, "invalid", None, "U+202E"),
-        ({"name": "cells\u200f"}, 400, "invalid", None, "U+200F"),
+        ({"name": "cells\u200f"}, 400, "invalid", None, "name: a name cannot hold the character U+200F"),
         ({"owner": "ana\x1b[2J"}, 400, "invalid", None, "U+001B"),
         ({"name": "x" * 1025}, 400, "invalid", None, "1024"),
         ({"colour": "red"}, 400, "invalid", None, "colour"),
@@ -68,6 +72,25 @@ async def test_a_bad_request_is_refused_and_names_what_is_wrong(
     assert said in problem["detail"]
     assert (await hands.http.get("/api/v1/jobs")).json()["jobs"] == []
     assert result_files(root) == []
+
+
+async def test_a_series_of_a_name_that_nobody_sees_whole_is_localised_beside_it_under_what_is_seen(
+    hands: Any, source: Any, facts: Any, root: Path
+) -> None:
+    folder = root / "day\u200f"
+    folder.mkdir()
+    (folder / "left\u200fright.tif").touch()
+    path = "day\u200f/left\u200fright.tif"
+    source.series[path] = facts(path=path)
+
+    worker = await hands.register()
+    made = await hands.submitted(series=path)
+    asked = await hands.submitted(series=path, output="day\u200f/mine.h5r")
+    await hands.work_off(worker)
+
+    assert (await hands.ended(made))["name"] == "leftright"
+    assert (await hands.ended(asked))["state"] == "done"
+    assert result_files(root) == [folder / "analysis" / "leftright.h5r", folder / "mine.h5r"]
 
 
 @pytest.mark.parametrize("name", ["CON", "a:b", "../../up", "x" * 300, "zelle ü 日本 شلول"])

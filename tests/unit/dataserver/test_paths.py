@@ -26,6 +26,7 @@ SOUND = [
     "console.tif",
     "a..b.tif",
     "12:30.tif",
+    "left\u200fright\u200e.tif",
 ]
 
 
@@ -38,6 +39,15 @@ def test_a_path_that_could_mean_anything_else_is_refused_by_its_looks(path: str)
 @pytest.mark.parametrize("path", SOUND)
 def test_an_ordinary_path_is_taken(path: str) -> None:
     assert "/".join(checked_segments(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("a:b.tif", "'a:', for a drive; rename it"), ("C:/data/a.tif", "absolute"), ("/a", "absolute")],
+)
+def test_a_drive_is_told_from_a_name_that_begins_like_one(path: str, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        checked_segments(path)
 
 
 @given(st.text(max_size=60))

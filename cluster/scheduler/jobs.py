@@ -130,8 +130,8 @@ class Submissions:
             follow=follow,
         )
 
-    async def check(self, request: JobRequest) -> JobCheck:
-        """Return what the job would be, and why it would be refused if it would; nothing is queued or written.
+    async def check(self, request: JobRequest, taken: Callable[[], Collection[str]]) -> JobCheck:
+        """Return what the job would be, and why it would be refused if it would; nothing is queued, and nothing stays written.
 
         Raises
         ------
@@ -145,6 +145,7 @@ class Submissions:
         try:
             await self._settle(draft, request.analysis, follow=request.follow)
             bounds = _analysed_range(draft)
+            self._outputs.check(draft.located.facts.path, request.output, taken())
         except CallerError as error:
             fault = JobFault(
                 detail=error.detail, field=error.facts.get("field"), keys=error.facts.get("keys", [])

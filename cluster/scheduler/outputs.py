@@ -44,6 +44,11 @@ class Outputs:
             return path
         return self._default(series, taken)
 
+    def check(self, series: str, asked: str | None, taken: Collection[str]) -> None:
+        """Raise as `choose` does for a place that is asked for; the usual one is left to `choose`: to try it is to write there."""
+        if asked is not None:
+            self.choose(series, asked, taken)
+
     def _asked(self, series: str, asked: str) -> Path:
         if "\0" in asked or not asked.endswith(SUFFIX):
             raise Invalid(f"output: a result file ends in {SUFFIX}, not {Path(asked).name!r}", field="output")

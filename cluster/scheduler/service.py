@@ -220,7 +220,7 @@ class Service:
 
     async def check(self, request: JobRequest) -> JobCheck:
         """Return what a job would be; raises as `Submissions.check`."""
-        return await self._submissions.check(request)
+        return await self._submissions.check(request, self._taken_outputs)
 
     def jobs(self) -> Iterator[list[Job]]:
         """Yield the jobs, newest first, so many at a time; previews are nobody's business."""

@@ -58,11 +58,17 @@ async def test_a_check_of_incomplete_metadata_names_the_keys_and_still_says_the_
         ({"metadata": {"Camera.ADOfset": 2}}, "Camera.ADOfset"),
         ({"analysis": {"roi": [0, 0, 1000, 10]}}, "analysis.roi"),
         ({"analysis": {"start_at": 5000}}, "analysis.start_at"),
+        ({"output": "CON.h5r"}, "output"),
+        ({"output": "/etc/x.h5r"}, "output"),
+        ({"output": "x.tif"}, "output"),
+        ({"output": ""}, "output"),
+        ({"output": "there.h5r"}, "output"),
     ],
 )
 async def test_a_check_says_what_a_submit_would_refuse(
-    hands: Any, request_: dict[str, Any], field: str
+    hands: Any, root: Path, request_: dict[str, Any], field: str
 ) -> None:
+    (root / "there.h5r").touch()
     check = await checked(hands, **request_)
     refused = await hands.submit(**request_)
 

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from pydantic import ValidationError
+
 from cluster.config import write_private
-from cluster.errors import CallerError, Unavailable
+from cluster.errors import CallerError, Internal, NotFound, Unavailable
+from cluster.faults import invalid_message
 from cluster.fingerprint import GROWS
 from cluster.protocol import Job, JobRequest, SeriesEntry, SeriesFacts, SeriesListing
 
@@ -126,18 +129,25 @@ class Watcher:
             if entry.kind == "series":
                 yield entry
             elif depth < _DEEPEST:
-                yield from self._entries(entry.path, depth + 1)
+                try:
+                    yield from self._entries(entry.path, depth + 1)
+                except NotFound:  # the folder was taken away meanwhile
+                    continue
 
     def _consider(self, entry: SeriesEntry, print_of: tuple[int | None, float | None]) -> Event | None:
         if self._follow and entry.modified is not None and self._now() - entry.modified < self._rest_s:
             try:
                 return self._consider_growing(entry, print_of)
-            except CallerError:  # it cannot be followed, or makes no sense yet: it is let rest
+            except (CallerError, Internal):  # it cannot be followed, or makes no sense yet: it is let rest
                 pass
         try:
             facts = self._cluster.facts(entry.path)
-        except CallerError as error:  # perhaps its first frame is not there yet
+        except (CallerError, Internal) as error:  # perhaps its first frame is not there yet
             return self._not_yet(entry, print_of, str(error))
+        except Unavailable as error:
+            self._cluster.series(self._folder)  # raises if it is the data server that is away
+            self._seen.pop(entry.path, None)
+            return Event(entry.path, problem=str(error), later=True)
         if self._memory.has(entry.path, facts.fingerprint):
             self._seen.pop(entry.path, None)
             return None
@@ -175,12 +185,15 @@ class Watcher:
     def _submit(
         self, entry: SeriesEntry, facts: SeriesFacts, print_of: tuple[int | None, float | None]
     ) -> Event:
-        request = self._make(entry.path).model_copy(update={"follow": not facts.complete})
-        key = _key(entry.path, facts.fingerprint, request)
         self._seen.pop(entry.path, None)
         try:
+            request = self._make(entry.path).model_copy(update={"follow": not facts.complete})
+            key = _key(entry.path, facts.fingerprint, request)
             job = self._cluster.submit_request(request, idempotency_key=key)
-        except CallerError as error:
+        except ValidationError as error:
+            self._refused[entry.path] = print_of
+            return Event(entry.path, problem=str(invalid_message(error)))
+        except (CallerError, Internal) as error:
             self._refused[entry.path] = print_of
             return Event(entry.path, problem=str(error))
         self._memory.keep(entry.path, facts.fingerprint)

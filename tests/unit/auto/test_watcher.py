@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.auto import Memory, Watcher, _key
-from cluster.errors import Invalid, NotFound, Unavailable
+from cluster.errors import Internal, Invalid, NotFound, Unavailable
 from cluster.protocol import JobRequest, SeriesEntry, SeriesFacts, SeriesListing
 
 
@@ -21,11 +21,20 @@ class FakeCluster:
     jobs: list[tuple[str, bool, str | None]] = field(default_factory=list)
     refuse: dict[str, Exception] = field(default_factory=dict)
     begins: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, Exception] = field(default_factory=dict)
+    unlisted: dict[str, Exception] = field(default_factory=dict)
+    unlisted_after: int | None = None  # listings, after which nobody answers
 
     def put(self, path: str, *, modified: float, size: int = 10, **facts: Any) -> None:
         self.files[path] = {"modified": modified, "bytes": size, "facts": facts}
 
     def series(self, under: str = "") -> SeriesListing:
+        if under in self.unlisted:
+            raise self.unlisted[under]
+        if self.unlisted_after is not None:
+            if self.unlisted_after == 0:
+                raise Unavailable("nobody answers")
+            self.unlisted_after -= 1
         names = [path for path in self.files if not under or path.startswith(under + "/")]
         inside = {path.removeprefix(under).lstrip("/").partition("/") for path in names}
         entries = []
@@ -42,6 +51,8 @@ class FakeCluster:
         return SeriesListing(under=under, entries=list(unique.values()))
 
     def facts(self, path: str, *, follow: bool = False) -> SeriesFacts:
+        if path in self.unreadable:
+            raise self.unreadable[path]
         if "broken" in path:
             raise Invalid(f"{path} holds no frames")
         if follow and "early" in path:
@@ -104,6 +115,58 @@ def test_a_series_that_has_come_to_rest_becomes_one_job(desk: Desk) -> None:
         desk.look()
 
     assert desk.submitted == ["day/a.tif"]
+
+
+def test_one_that_makes_no_request_is_said_once_and_the_others_go_on(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.cluster.put("b.tif", modified=900.0)
+    make = lambda series: JobRequest(series=series, name="\x1b" if series == "a.tif" else None)  # noqa: E731
+    watcher = Watcher(desk.cluster, "", make, Memory(desk.file), now=lambda: desk.now, rest_s=30.0)
+
+    events = [(event.series, event.problem) for _ in range(3) for event in watcher.look()]
+
+    said = "name: a name cannot hold the character U+001B, which nobody sees; leave it out"
+    assert events == [("a.tif", said), ("b.tif", "")]
+    assert not watcher.waiting
+
+
+@pytest.mark.parametrize("error", [Internal("the server met a fault of its own"), Unavailable("not now")])
+def test_one_that_cannot_be_looked_at_keeps_no_other_from_its_job(desk: Desk, error: Exception) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.cluster.put("b.tif", modified=900.0)
+    desk.cluster.unreadable["a.tif"] = error
+
+    events = [event for _ in range(3) for event in desk.look()]
+
+    assert events == [("a.tif", str(error)), ("b.tif", "")]
+
+
+def test_one_that_the_scheduler_trips_over_is_left_alone(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    desk.cluster.put("b.tif", modified=900.0)
+    desk.cluster.refuse["a.tif"] = Internal("the server met a fault of its own")
+
+    events = [event for _ in range(3) for event in desk.look()]
+
+    assert events == [("a.tif", "the server met a fault of its own"), ("b.tif", "")]
+
+
+def test_a_folder_that_is_taken_away_meanwhile_ends_nothing(desk: Desk) -> None:
+    desk.cluster.put("gone/a.tif", modified=900.0)
+    desk.cluster.put("here.tif", modified=900.0)
+    desk.cluster.unlisted["gone"] = NotFound("there is no folder 'gone'")
+
+    assert desk.look() == [("here.tif", "")]
+
+
+def test_when_the_data_server_is_away_it_is_said_of_it_and_of_no_series(desk: Desk) -> None:
+    desk.cluster.put("a.tif", modified=900.0)
+    looking = desk.watcher.look()
+    desk.cluster.unreadable["a.tif"] = Unavailable("nobody answers")
+    desk.cluster.unlisted_after = 1
+
+    with pytest.raises(Unavailable, match="nobody answers"):
+        next(looking)
 
 
 def test_one_that_is_still_written_waits_until_it_has_not_changed_for_a_while(desk: Desk) -> None:

@@ -54,6 +54,7 @@ def inlined(function: _Function) -> _Function:
 
     Others are optimised, and made machine code of, by themselves first and once more in whoever calls them, level by level. Worth it for the
     small and for what only hands on; a caller that becomes very large takes longer again, as numba's passes grow faster than a function.
+    Not for sums that two places must round alike, as rows of P with the background's sum moved or not: each caller may fuse them in its own way.
     """
     written: _Function = numba.njit(
         inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS

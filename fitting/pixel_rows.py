@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fitting.bandpass import STRIP, load_strip, store_strip
-from fitting.kernel import borrower, inlined
+from fitting.kernel import borrower
 from fitting.lanes import LANES, load, load_numbers, select, slide_sum, store
 
 
-@inlined
+@borrower
 def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: Any, to: Any) -> None:
     """P = max(D - B, 0) of a row [ADU]; 0 where it is not known."""
     width = raw.shape[0]
@@ -25,7 +25,7 @@ def signal_row(raw: Any, level: Any, per_frame: Any, dark: Any, flat: Any, out: 
         out[to + x] = value if 0 < value < np.inf else np.float32(0.0)
 
 
-@inlined
+@borrower
 def moved_signal_row(
     raw: Any, coming: Any, leaving: Any, level: Any, per_frame: Any, flat: Any, out: Any, to: Any
 ) -> None:
@@ -46,7 +46,7 @@ def _positive(value: Any) -> Any:
     return select((value > 0.0) & (value < np.float32(np.inf)), value, 0.0)
 
 
-@inlined
+@borrower
 def noise_rows(
     raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain_x: Any, gain_y: Any, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip

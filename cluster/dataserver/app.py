@@ -12,7 +12,7 @@ from cluster.arrays import FRAMES_MEDIA_TYPE, FrameRange
 from cluster.dataserver.calibrations import Calibrations
 from cluster.dataserver.live.acquisitions import Acquisitions
 from cluster.dataserver.metrics import DataServerMetrics
-from cluster.dataserver.ranges import Asked, Codec, UsualRanges, answer
+from cluster.dataserver.ranges import MAY_READ, Asked, Codec, UsualRanges, answer
 from cluster.dataserver.reading import Reading
 from cluster.dataserver.responses import frame_png
 from cluster.dataserver.store import SeriesStore
@@ -102,9 +102,7 @@ Stop = Annotated[int | None, Query(ge=0, lt=2**31)]
 Fingerprint = Annotated[str | None, Query(max_length=1024)]
 
 _public = APIRouter(prefix="/api/v1")
-_router = APIRouter(
-    prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require("viewer", "worker"))]
-)
+_router = APIRouter(prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require(*MAY_READ))])
 _placing = APIRouter(prefix="/api/v1", dependencies=[Depends(has_joined), Depends(require("worker"))])
 _making = APIRouter(prefix="/api/v1/calibration-runs", dependencies=[Depends(has_joined)])
 _LOOK: Final = Depends(require("viewer", "submitter"))

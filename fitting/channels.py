@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.geometry import Rectangle, place
-from fitting.kernel import borrower, provides
+from fitting.kernel import borrower, only_in_kernels, provides
 from fitting.shift_field import ShiftField
 
 LEAST_RADIUS_PX = 2.0
@@ -137,7 +137,7 @@ def to_first_channel(channels: Geometry, peaks: Any, found: int) -> int:
 
     Those outside of all channels are dropped, the others put in raster order again.
     """
-    raise NotImplementedError(f"is for kernels only: {type(channels).__name__}")
+    only_in_kernels(channels, peaks, found)
 
 
 @provides(to_first_channel, WholeFrame)

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numba
 from numba.extending import overload
@@ -60,6 +60,11 @@ def inlined(function: _Function) -> _Function:
         inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
     )(function)
     return written
+
+
+def only_in_kernels(*_: Any) -> NoReturn:
+    """Be the body of an operation whose functions `provides` names: numba takes one of those, Python has none."""
+    raise NotImplementedError("this operation exists in compiled kernels only")
 
 
 def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function], _Function]:

@@ -19,7 +19,9 @@ The model is μ = N h(x, y, shape) + b + extra, and h, the share of the photons 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from fitting.kernel import only_in_kernels
 
 
 class Views(NamedTuple):
@@ -65,12 +67,12 @@ class Psf(Protocol):
 
 def scratch(psf: Any, views: Views) -> int:
     """How many float32 numbers `work` has to hold; it is the same array in all calls for a block and the blocks after it."""
-    _only_in_kernels(psf, views)
+    only_in_kernels(psf, views)
 
 
 def trials(psf: Any) -> int:
     """How many starts are tried; the fit with the highest likelihood is kept, lane by lane."""
-    _only_in_kernels(psf)
+    only_in_kernels(psf)
 
 
 def begin(psf: Any, trial: int, views: Views, block: int, theta: Any, slots: Any, work: Any) -> Any:
@@ -79,7 +81,7 @@ def begin(psf: Any, trial: int, views: Views, block: int, theta: Any, slots: Any
     On entry x, y, N and b of every channel are there, from moments; the shape parameters, numbers 2 to 1 + S, are not, and must be
     written. The others may be improved: `slots` (a `fitting.slots.Slots`) says where they are.
     """
-    _only_in_kernels(psf, trial, views, block, theta, slots, work)
+    only_in_kernels(psf, trial, views, block, theta, slots, work)
 
 
 def equations(
@@ -101,23 +103,19 @@ def equations(
         Out, indexed [k, l]; the upper triangle, k ≤ l, is enough.
     work : (scratch,) float32 array
     """
-    _only_in_kernels(psf, views, channel, first, local, gradient, fisher, work)
+    only_in_kernels(psf, views, channel, first, local, gradient, fisher, work)
 
 
 def image(psf: Any, views: Views, channel: int, local: Any, share: Any, work: Any) -> None:
     """Write h of every pixel to `share` (16 side²), indexed [y, x, lane]."""
-    _only_in_kernels(psf, views, channel, local, share, work)
+    only_in_kernels(psf, views, channel, local, share, work)
 
 
 def limits(psf: Any, shape: int, side: int) -> tuple[Any, Any, Any]:
     """Lowest and highest value of a shape parameter, counted from 0, and the result code of a fit that ends on one of them; float32."""
-    _only_in_kernels(psf, shape, side)
+    only_in_kernels(psf, shape, side)
 
 
 def longest_step(psf: Any, theta: Any, parameter: int) -> Any:
     """How far a parameter may move in a step, lanes; `parameter` is 0 for every position [px], 2 and on for the shape."""
-    _only_in_kernels(psf, theta, parameter)
-
-
-def _only_in_kernels(*_: Any) -> NoReturn:
-    raise NotImplementedError("operations of a PSF kind exist in compiled kernels only")
+    only_in_kernels(psf, theta, parameter)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fitting.candidates import at_row
 from fitting.channels import Channels, Geometry, WholeFrame, shift_px
-from fitting.kernel import borrower, inlined, kernel, provides
+from fitting.kernel import borrower, inlined, kernel, only_in_kernels, provides
 from fitting.lanes import LANES, absolute, lane, load, load_numbers, select, splat, square_root
 from fitting.poisson import UNKNOWN
 
@@ -69,7 +69,7 @@ def put_rois(
     channels: Geometry, frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, sink: Any, t: int, at_y: Any, at_x: Any, index: int
 ) -> None:  # fmt: skip
     """Write the ROIs of the molecule at (at_y, at_x) [px] of channel 0, one a channel, as number `index`."""
-    raise NotImplementedError(f"is for kernels only: {type(channels).__name__}")
+    only_in_kernels(channels, frame, level, per_frame, law, plan, sink, t, at_y, at_x, index)
 
 
 @provides(put_rois, WholeFrame)

@@ -23,6 +23,7 @@ from cluster.commands.options import Fit, Follow, Json, Like, Meta, MetadataFile
 from cluster.config import LabFolders, Places
 from cluster.local import LocalCluster, Plan
 from cluster.locate import read_config
+from cluster.machine import core_count
 from cluster.protocol import Job, JobRequest, Preview
 from cluster.unseen import seen_name
 
@@ -271,7 +272,7 @@ def private_cluster(
             name=PRIVATE,
             places=places,
             roots=(root, given) if copied else (root,),
-            workers=surroundings.usable_cores() if workers is None else workers,
+            workers=core_count() if workers is None else workers,
             port=None,
             task_frames=task_frames,
             results_root=results_root,

@@ -16,6 +16,7 @@ from cluster import trust
 from cluster.commands import console
 from cluster.config import CALIBRATION_FOLDER, LabFolders, Places, Runtime, data_root, read_runtime
 from cluster.locate import read_config
+from cluster.machine import core_count
 from cluster.pinning import only
 from cluster.protocol import Identity, Role
 
@@ -47,15 +48,8 @@ def default_cluster_name() -> str:
 
 def default_workers() -> int:
     """Return one worker a core, two fewer from 8 cores on, so that the microscope's own programs keep up."""
-    cores = usable_cores()
+    cores = core_count()
     return cores - 2 if cores >= _RESERVED_CORES_FROM else cores
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def served_roots(asked: list[Path] | None) -> tuple[Path, ...]:

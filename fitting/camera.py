@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from fitting.errors import InvalidSettings
 from fitting.geometry import map_start
@@ -147,6 +146,8 @@ class Camera:
         excess = self.noise_factor**2
         passed = variance * flat**2
         if passed.shape[0] > 1:
+            from scipy.ndimage import gaussian_filter  # slow to load, and few cameras have maps
+
             passed = gaussian_filter(np.minimum(passed, _DEAD), lowpass_sigma_px / np.sqrt(2.0))
         return PixelLaw(
             dark=_rows(self.offset_adu, shape),

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, maximum_filter
 
 from fitting.camera import Camera, PixelLaw
 from fitting.estimators import estimate
@@ -117,6 +116,8 @@ def _markers(
     camera: Camera,
     bounds: npt.NDArray[np.int64],
 ) -> list[tuple[int, int]]:
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
     radius_px = 0.5 * settings["fiducial_diameter_nm"] / camera.voxel_x_nm
     low, high = (settings[name] + radius_px for name in ("lowpass_sigma", "highpass_sigma"))
     passed = gaussian_filter(product, low) - gaussian_filter(product, high)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
 
 from fitting.kernel import device
 from fitting.lanes import LANES, absolute, binary_exponent, power_of_two, rounded, select, splat, store
@@ -69,6 +68,8 @@ def pixel_integrated(theta: FloatArray, side: int) -> tuple[FloatArray, FloatArr
 
 
 def _axis(centre: float, s: float, side: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    from scipy.special import erf
+
     u = np.arange(side + 1) - 0.5 - centre
     density = np.exp(-(u**2) / (2 * s**2)) * _INV_SQRT_2PI / s
     share = np.diff(0.5 * erf(u / (_SQRT_2 * s)))

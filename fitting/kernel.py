@@ -21,6 +21,7 @@ from numba.misc.appdirs import user_cache_dir
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 _BORROWING: dict[str, Any] = {**_OPTIONS, "_nrt": False}
+_FOR_KERNELS_ONLY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _source_digest() -> str:
@@ -36,7 +37,7 @@ _DIGEST = _source_digest()
 
 def device(function: _Function) -> _Function:
     """Compile a function that kernels inline."""
-    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    compiled: _Function = numba.njit(**_FOR_KERNELS_ONLY, **_OPTIONS)(function)
     return compiled
 
 
@@ -45,7 +46,7 @@ def borrower(function: _Function) -> _Function:
 
     References to arrays in tuples that it takes apart are not counted then, which would take longer than the small sums it makes.
     """
-    compiled: _Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_BORROWING)(function)
+    compiled: _Function = numba.njit(**_FOR_KERNELS_ONLY, **_BORROWING)(function)
     return compiled
 
 
@@ -56,9 +57,7 @@ def inlined(function: _Function) -> _Function:
     small and for what only hands on; a caller that becomes very large takes longer again, as numba's passes grow faster than a function.
     Not for sums that two places must round alike, as rows of P with the background's sum moved or not: each caller may fuse them in its own way.
     """
-    written: _Function = numba.njit(
-        inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
-    )(function)
+    written: _Function = numba.njit(inline="always", **_FOR_KERNELS_ONLY, **_OPTIONS)(function)
     return written
 
 
@@ -77,7 +76,7 @@ def provides(operation: Callable[..., Any], kind: type) -> Callable[[_Function],
         def choose(first: Any, *_: Any) -> _Function | None:
             return function if getattr(first, "instance_class", None) is kind else None
 
-        overload(operation, jit_options=_BORROWING, strict=False)(choose)
+        overload(operation, jit_options={**_FOR_KERNELS_ONLY, **_BORROWING}, strict=False)(choose)
         return function
 
     return register

@@ -6,7 +6,8 @@ Processor time, so that other work on the machine counts little. The workload of
 frames/s and Mpx/s, the same as a part of the pace of `np.copyto` of the frames into a float32 array of their size, which is the memory's pace, and of that of a copy of each
 into the same float32 frame, which stays in the cache; and the largest memory that one run added, alone and with the frames themselves. With --emitters also the time of a frame of 256² against the molecules in it, and the line through that; with --percentile how many times longer an
 analysis takes with a percentile as background instead of the mean, in turns; with
---cold also the time from a new process with an empty cache to the first result, and once more with the cache filled.
+--cold also the time from a new process with an empty cache to the first result, as a worker starts, once more with the cache filled, and
+with an empty one without `warm_up`, which has a second process compile a share.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _START = """
 import time; start = time.perf_counter()
 import sys; sys.path.insert(0, {folder!r})
 from workload import Workload, series
-from fitting import analyse
+from fitting import analyse, warm_up
+{warm_up}
 work = Workload(frames=40, size_px=64)
 analyse(series(work)[0], {{}}, work.metadata)
 print(time.perf_counter() - start)
@@ -62,7 +64,8 @@ def main() -> None:
     if arguments.percentile:
         result["percentile"] = _percentile_over_mean(settings, *quick_or_not)
     if arguments.cold:
-        result["first_start_s"], result["later_start_s"] = _cold_starts()
+        result["first_start_s"], result["later_start_s"] = _cold_starts("warm_up({})")
+        result["first_start_in_one_process_s"], _ = _cold_starts("")
     print(json.dumps(result | surroundings()))
 
 
@@ -180,8 +183,8 @@ class _PeakMemory:
             self.peak = max(self.peak, self._process.memory_info().rss - self._before)
 
 
-def _cold_starts() -> tuple[float, float]:
-    code = _START.format(folder=str(Path(__file__).parent))
+def _cold_starts(warm_up: str) -> tuple[float, float]:
+    code = _START.format(folder=str(Path(__file__).parent), warm_up=warm_up)
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"NUMBA_CACHE_DIR": cache}
         first, later = (

@@ -33,7 +33,7 @@ from fitting.bandpass import (
     mirror_sides_apart,
 )
 from fitting.candidates import at_row, is_molecule
-from fitting.kernel import borrower, inlined
+from fitting.kernel import borrower, borrowing_kernel, inlined
 from fitting.lanes import LANES
 from fitting.pixel_rows import moved_signal_row, noise_rows, signal_row
 
@@ -149,7 +149,7 @@ def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None
         filter_wide_row_apart(work.high, at, odd, filters.sparse, width, work.columns, work.wide, wide)
 
 
-@borrower
+@borrowing_kernel
 def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, work.side

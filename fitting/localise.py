@@ -22,6 +22,7 @@ from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
 from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
+from fitting.detection import filter_band
 from fitting.errors import InvalidSettings
 from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
@@ -30,7 +31,7 @@ from fitting.frames import Range, Stack, check_frames, make_stack
 from fitting.geometry import chip_origin, rectangles
 from fitting.localisations import CANDIDATE_DTYPE, LAT_GAUSS_DTYPE, FrameStatus
 from fitting.rois import RoiBuffer
-from fitting.scan import Peaks, Plan, Sink, scan
+from fitting.scan import Peaks, Plan, Sink, put_found, scan
 
 Rows = npt.NDArray[np.void]
 _ROIS = 2048  # in one buffer: enough to fill lanes, few enough to stay in cache
@@ -112,6 +113,21 @@ def analyse(
     InvalidFrames
         If the arrays are no frames or do not cover the context.
     """
+    localiser, chosen, status = prepare(frames, analysis, metadata, first_frame, series, context, missing)
+    rows, candidates = localiser.run(chosen)
+    return Analysis(rows, localiser.fiducials(chosen), candidates, status)
+
+
+def prepare(
+    frames: npt.NDArray[Any],
+    analysis: Mapping[str, object],
+    metadata: Mapping[str, object],
+    first_frame: int = 0,
+    series: Range | None = None,
+    context: tuple[int, npt.NDArray[Any]] | None = None,
+    missing: Iterable[int] = (),
+) -> tuple[Localiser, npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Make ready for `analyse`, whose parameters these are; gives also the frames to localise, as positions in the stack, and the status of all."""
     check_frames(frames, "frames")
     settings = fits.resolve(analysis, metadata)
     camera = Camera.from_metadata(metadata, settings, frames.shape[1:])
@@ -129,12 +145,8 @@ def analyse(
     windows = _windows(stack, settings, metadata, series)
     chosen = np.flatnonzero(status == FrameStatus.LOCALISED) + task[0] - stack.first
     channels, calibrations = _channels(fit, settings, metadata, stack.pixels.shape[1:], camera, part)
-    localiser = _Localiser(stack, windows, settings, camera, origin, (fit, channels, calibrations))
-    rows, candidates = localiser.run(chosen)
-    fiducials = np.zeros(0, LAT_GAUSS_DTYPE)
-    if settings["track_fiducials"]:
-        fiducials = find_fiducials(stack, chosen, settings, camera, origin, channels.bounds[0])
-    return Analysis(rows, fiducials, candidates, status)
+    localiser = Localiser(stack, windows, settings, camera, origin, (fit, channels, calibrations))
+    return localiser, chosen, status
 
 
 def _channels(
@@ -191,7 +203,7 @@ def _windows(
     return windows
 
 
-class _Localiser:
+class Localiser:
     """The buffers of one analysis, and the way through them."""
 
     def __init__(
@@ -252,6 +264,26 @@ class _Localiser:
         rows = joined(self._rows, self._dtype)
         return in_order(rows), joined(self._candidates, CANDIDATE_DTYPE)
 
+    def fiducials(self, chosen: npt.NDArray[np.int64]) -> Rows:
+        """Fiducial markers in the chosen frames; none unless they are tracked."""
+        if not self._settings["track_fiducials"]:
+            return np.zeros(0, LAT_GAUSS_DTYPE)
+        return find_fiducials(
+            self._stack, chosen, self._settings, self._camera, self._origin, self._channels.bounds[0]
+        )
+
+    def compile_parts(self) -> None:
+        """Compile parts of `scan` by themselves, by giving them next to nothing to do; whoever compiles `scan` finds them done."""
+        frame, per_frame = self._stack.pixels[0], np.float32(0.0)
+        level = self._sums if self._uses_sums() else np.empty(self._shape, np.float32)
+        filter_band(frame, self._law, self._filters, self._work, per_frame, 0, 1)
+        put_found(frame, level, per_frame, self._law, self._plan, self._peaks, 0, self._sink, 0)
+
+    def compile_background(self) -> None:
+        """Compile what makes the background of a few frames, where that is not `scan` itself."""
+        if not self._uses_sums():
+            self._make_level(self._windows[0], np.empty(self._shape, np.float32))
+
     def _uses_sums(self) -> bool:
         return self._stack.is_integer and self._settings["background_percentile"] is None
 
@@ -274,6 +306,8 @@ class _Localiser:
 
     def _make_level(self, window: npt.NDArray[np.int64], level: npt.NDArray[np.float32]) -> int:
         pixels, present, (start, stop) = self._stack.pixels, self._stack.present, window
+        if start == stop:
+            return 0
         fraction = self._settings["background_percentile"]
         used: int = (
             mean_level(pixels, present, start, stop, level)

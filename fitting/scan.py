@@ -111,17 +111,26 @@ def scan(
         if rois + found > sink.place.shape[0] or candidates + found > sink.frame.shape[0]:
             work.pending[0], work.pending[1] = t, found
             return t
-        for i in range(found):
-            kept = peaks.state[i] == KEPT
-            sink.frame[candidates + i] = t
-            sink.values[candidates + i, 0] = peaks.values[i, 0]
-            sink.values[candidates + i, 1] = peaks.values[i, 1]
-            sink.values[candidates + i, 2] = peaks.values[i, 3]
-            sink.fitted[candidates + i] = 1 if kept else 0
-            if kept or plan.neighbours:
-                y, x = peaks.values[i, 0], peaks.values[i, 1]
-                put_rois(plan.channels, frame, level, per_frame, law, plan, sink, t, y, x, rois)
-                sink.place[rois, 3] = 1 if kept else 0
-                rois += 1
-        sink.count[0], sink.count[1] = rois, candidates + found
+        put_found(frame, level, per_frame, law, plan, peaks, found, sink, t)
     return last
+
+
+@borrowing_kernel
+def put_found(
+    frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, peaks: Any, found: int, sink: Any, t: int
+) -> None:  # fmt: skip
+    """Write the candidates of frame `t`, and the ROIs of those that are to be fitted, for which there is room."""
+    rois, candidates = sink.count[0], sink.count[1]
+    for i in range(found):
+        kept = peaks.state[i] == KEPT
+        sink.frame[candidates + i] = t
+        sink.values[candidates + i, 0] = peaks.values[i, 0]
+        sink.values[candidates + i, 1] = peaks.values[i, 1]
+        sink.values[candidates + i, 2] = peaks.values[i, 3]
+        sink.fitted[candidates + i] = 1 if kept else 0
+        if kept or plan.neighbours:
+            y, x = peaks.values[i, 0], peaks.values[i, 1]
+            put_rois(plan.channels, frame, level, per_frame, law, plan, sink, t, y, x, rois)
+            sink.place[rois, 3] = 1 if kept else 0
+            rois += 1
+    sink.count[0], sink.count[1] = rois, candidates + found

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped]
 
 from fitting import fits
 from fitting.calibrated import MeasuredPsf, SigmaCurves
-from fitting.localise import analyse
+from fitting.kernel import folder_of_kernels
+from fitting.localise import analyse, prepare
 
 _METADATA = {
     "voxelsize.x": 0.1,
@@ -41,6 +53,8 @@ _VARIATIONS: tuple[dict[str, object], ...] = (
 def warm_up(settings: Mapping[str, object] | None = None, dtype: str = "uint16") -> None:
     """Compile the kernels, or load them compiled.
 
+    What has never been compiled here is compiled by two processes at once, where there are two cores.
+
     Parameters
     ----------
     settings : mapping, optional
@@ -51,14 +65,78 @@ def warm_up(settings: Mapping[str, object] | None = None, dtype: str = "uint16")
     if settings is None:
         for kind in ("uint16", "float32"):
             for variation in _VARIATIONS:
-                _run(variation, _two_spots(), kind)
+                _compile(variation, kind)
     else:
-        _run(_deciding(settings), _two_spots(), dtype)
+        _compile(settings, dtype)
 
 
-def warm_up_fit(settings: Mapping[str, object], dtype: str = "uint16") -> None:
-    """Compile the kernels of the fit alone, while another process compiles those of detection; as `warm_up`."""
-    _run(_deciding(settings), np.zeros((3, 64, 32)), dtype)  # frames without content are not looked at
+def _compile(settings: Mapping[str, object], dtype: str) -> None:
+    chosen = {name: settings[name] for name in _CHOOSING if name in settings}
+    chosen["sigma_curves"] = settings.get("sigma_curves") is not None or None
+    asked = [json.dumps(chosen, default=float), dtype]
+    mark, deciding = _mark(asked), _deciding(settings)
+    with _fewer_collections(), nullcontext() if mark.exists() else _another_process(asked):
+        _run(deciding | {"background": None}, _two_spots(), dtype)  # detection first: it takes longest
+        _run(deciding, _two_spots(), dtype)
+    with suppress(OSError):
+        mark.touch()
+
+
+def _mark(asked: list[str]) -> Path:
+    """The file that says that all of these kernels lie compiled beside it, for this processor."""
+    made_for = get_host_cpu_name(), sys.version, numba.__version__, asked
+    digest = hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]
+    return folder_of_kernels(numba.config.CACHE_DIR) / f"compiled-{digest}"
+
+
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """Have the garbage collector look less often: numba makes many objects and few cycles, and a tenth of the time went into looking."""
+    usual = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+@contextmanager
+def _another_process(asked: list[str]) -> Iterator[None]:
+    """Have a second process compile what does not wait for the rest, where there is a second core; at the end it ends.
+
+    Numba holds a lock while it compiles, so that a thread would not do. Each takes what the other has put into the cache; where
+    the process cannot be started or fails, everything is compiled here.
+    """
+    if _cores() < 2:
+        yield
+        return
+    command = [sys.executable, "-P", "-m", "fitting.warm", *asked]
+    no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    try:
+        second = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, creationflags=no_window
+        )  # fmt: skip
+    except OSError:
+        yield
+        return
+    with second:  # closes its input, which ends it, and waits for that
+        yield
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _compile_share(settings: Mapping[str, object], dtype: str) -> None:
+    """Compile what the second process compiles: parts of detection that the first comes to last, the fit, the background."""
+    deciding = _deciding(settings)
+    with _fewer_collections():
+        localiser, _, _ = prepare(_of_type(_two_spots(), dtype), deciding, _METADATA)
+        localiser.compile_parts()
+        _run(deciding, np.zeros((3, 64, 32)), dtype)  # frames without content are not looked at
+        localiser.compile_background()
 
 
 def kernels_of(settings: Mapping[str, object], dtype: str) -> tuple[object, ...]:
@@ -97,7 +175,11 @@ def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def _run(settings: Mapping[str, object], frames: np.ndarray[Any, Any], dtype: str) -> None:
-    analyse(frames.astype("float32" if dtype == "float32" else "uint16"), settings, _METADATA)
+    analyse(_of_type(frames, dtype), settings, _METADATA)
+
+
+def _of_type(frames: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    return frames.astype("float32" if dtype == "float32" else "uint16")
 
 
 def _two_spots() -> np.ndarray[Any, Any]:
@@ -106,3 +188,14 @@ def _two_spots() -> np.ndarray[Any, Any]:
     places = [(cx, cy) for cx in (13, 19) for cy in (16, 47)]
     spot = 100 + sum(2000 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 3.4) for cx, cy in places)
     return np.stack([spot, np.full_like(spot, 101), np.full_like(spot, 101)])
+
+
+def _end_with_who_asked() -> None:
+    """End when nobody holds the other end of the input any more, whatever became of who did."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_who_asked, daemon=True).start()
+    _compile_share(json.loads(sys.argv[1]), sys.argv[2])

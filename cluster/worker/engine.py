@@ -8,14 +8,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cluster.arrays import FrameRange, TaskResult
 from cluster.protocol import FitDeclaration, JobSpec, Versions
@@ -137,24 +136,12 @@ class Engine:
         return analyse
 
     def _compile(self, cache: Path, settings: Mapping[str, Any], dtype: str) -> None:
-        """Compile kernels, or load them compiled: one process at a time, so that the others find them done.
-
-        A second one does not wait idly: it compiles the fit while the first is busy with detection, which is done before and takes longer.
-        """
+        """Compile kernels, or load them compiled: one worker at a time, so that the others find them done."""
         from fitting import warm_up
-        from fitting.warm import warm_up_fit
 
-        began, whole = self._clock(), FileLock(cache / "warm-up.lock")
-        try:
-            whole.acquire(blocking=False)
-        except Timeout:
-            with suppress(Timeout), FileLock(cache / "warm-up-fit.lock", blocking=False):
-                warm_up_fit(settings, dtype)
-            whole.acquire()
-        try:
+        began = self._clock()
+        with FileLock(cache / "warm-up.lock"):
             warm_up(settings, dtype)
-        finally:
-            whole.release()
         logger.info("the fits are ready after %.1f s", self._clock() - began)
 
 

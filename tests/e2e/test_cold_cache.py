@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,18 +52,49 @@ def test_workers_that_compile_at_the_same_time_agree_and_leave_a_cache_that_can_
     assert {path.name for path in tmp_path.rglob("*.nbc")} == kept, "the later one compiled nothing"
 
 
-def test_what_a_second_worker_compiles_meanwhile_is_the_fit_and_not_what_the_first_begins_with(
-    tmp_path: Path,
-) -> None:
-    code = "from fitting.warm import warm_up_fit; warm_up_fit({})"
+SHARE = [sys.executable, "-W", "error", "-P", "-m", "fitting.warm", json.dumps({}), "uint16"]
+OF_DETECTION = {"detection.filter_band", "scan.put_found"}
 
-    subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-        check=True,
-        timeout=200,
+
+def _kept(cache: Path) -> list[str]:
+    """Names of the kernels that lie compiled in a cache, once for each set of types."""
+    return sorted(path.name.partition("-")[0] for path in cache.rglob("*.nbc"))
+
+
+def _share(cache: Path) -> subprocess.Popen[bytes]:
+    """The second of the two processes that compile at a first start."""
+    return subprocess.Popen(
+        SHARE, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     )
 
-    kept = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbc")}
-    assert "mle.fit_blocks" in kept
-    assert "scan.scan" not in kept
+
+def _warm_up(cache: Path) -> None:
+    code = "from fitting import warm_up; warm_up({})"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True, timeout=200)
+
+
+def test_what_the_second_process_compiles_the_first_one_does_not_and_the_next_one_nothing(
+    tmp_path: Path,
+) -> None:
+    with _share(tmp_path) as share:
+        assert share.wait(200) == 0, share.stderr and share.stderr.read()
+    shared = _kept(tmp_path)
+
+    _warm_up(tmp_path)
+    all_of_them = _kept(tmp_path)
+    _warm_up(tmp_path)
+
+    assert {*OF_DETECTION, "mle.fit_blocks", "background.percentile_level"} <= set(shared)
+    assert "scan.scan" not in shared
+    assert [name for name in all_of_them if name in shared] == shared, "none for other types"
+    assert "scan.scan" in all_of_them
+    assert _kept(tmp_path) == all_of_them
+
+
+def test_the_second_process_ends_with_the_first(tmp_path: Path) -> None:
+    share = _share(tmp_path)
+
+    share.communicate(timeout=100)
+
+    assert "background.percentile_level" not in _kept(tmp_path), "it had not come to its end"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import json
+from pathlib import Path
+
 import pytest
 
+from fitting import warm
 from fitting.fits import FITS, resolve
 from fitting.warm import kernels_of, warm_up
 
@@ -38,3 +43,43 @@ def test_analyses_that_run_other_kernels_are_told_apart() -> None:
     assert len(kinds) == len(analyses)
     assert kernels_of(analyses[0], "float32") not in kinds
     assert kernels_of(settings_of("InterpFitR", threshold=3.0), "uint16") in kinds
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What second processes were asked to compile; none is started."""
+    said: list[list[str]] = []
+
+    def start(command: list[str], **_: object) -> None:
+        said.append(command)
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(warm, "folder_of_kernels", lambda _: tmp_path)
+    monkeypatch.setattr(warm, "_cores", lambda: 2)
+    monkeypatch.setattr(warm.subprocess, "Popen", start)
+    return said
+
+
+def test_a_second_process_is_asked_once_for_each_kind_of_analysis(asked: list[list[str]]) -> None:
+    for settings in ({}, {}, {"estimator": "wls"}, {"threshold": 2.0}):
+        warm_up(settings)
+
+    assert [json.loads(command[-2]).get("estimator") for command in asked] == [None, "wls"]
+    assert [command[-1] for command in asked] == ["uint16"] * 2
+
+
+def test_one_core_has_no_second_process(asked: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "_cores", lambda: 1)
+
+    warm_up({})
+
+    assert not asked
+
+
+def test_the_garbage_collector_is_left_as_it_was(asked: list[list[str]]) -> None:
+    before = gc.get_threshold()
+
+    warm_up({})
+
+    assert asked
+    assert gc.get_threshold() == before

@@ -19,6 +19,7 @@ from surroundings import surroundings
 from workload import Workload, series
 
 from fitting import detection, fits
+from fitting.background import RunningSum
 from fitting.bandpass import make_workspace
 from fitting.camera import Camera
 from fitting.filters import make_filters
@@ -34,7 +35,7 @@ class Given(NamedTuple):
     """What the stages work on; see `fitting.detection.find_peaks`."""
 
     frame: Any
-    level: Any
+    background: Any
     per_frame: Any
     law: Any
     filters: Any
@@ -49,7 +50,7 @@ def _signal(g: Any, runs: int) -> None:
         for y0 in range(0, g.frame.shape[0], g.work.band):
             rows = min(g.work.band, g.frame.shape[0] - y0)
             detection.fill_signal(
-                g.frame, g.level, g.per_frame, True, g.frame, g.frame, g.law, g.work, y0, rows
+                g.frame, g.background, g.per_frame, True, g.frame, g.frame, g.law, g.work, y0, rows
             )
 
 
@@ -73,7 +74,7 @@ def _band(g: Any, runs: int) -> None:
 def _detect(g: Any, runs: int) -> None:
     for _ in range(runs):
         detection.find_peaks(
-            g.frame, g.level, g.per_frame, True, g.frame, g.frame, g.law, g.filters, g.work,
+            g.frame, g.background, g.per_frame, True, g.frame, g.frame, g.law, g.filters, g.work,
             np.float32(1.0), np.float32(0.0), g.peaks, g.values,
         )  # fmt: skip
 
@@ -109,7 +110,7 @@ def _measure(size: int, repeats: int) -> dict[str, float]:
     filters = make_filters(size, size, 1.0, 3.0)
     room = size * size // 4 + 2 * size + 1
     given = Given(
-        images[_WINDOW], images[:_WINDOW].sum(axis=0).astype(np.int32), np.float32(1 / _WINDOW),
+        images[_WINDOW], RunningSum(images[:_WINDOW].sum(axis=0).astype(np.int32), np.zeros(3, np.int64)), np.float32(1 / _WINDOW),
         camera.pixel_law(1.0, 65535.0, (size, size)), filters, make_workspace(size, filters),
         np.empty((room, 2), np.int32), np.empty((room, 4), np.float32),
     )  # fmt: skip

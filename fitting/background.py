@@ -9,12 +9,35 @@ Frames without content (missing, or all zero) are left out; `count` is the numbe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.kernel import borrower, device, inlined, kernel
+from fitting.kernel import borrower, device, inlined, kernel, only_in_kernels, provides
 from fitting.lanes import LANES, load, select, store
+
+
+class Background(NamedTuple):
+    """What is subtracted from a frame, as the kernels see it.
+
+    level (h, w): the background times the number of frames in it [ADU]; state (3,) int64: the frames in it, [state[0], state[1]), and how many
+    of those are present. Its type says how it changes from frame to frame, so that the other way is not compiled.
+    """
+
+    level: Any
+    state: Any
+
+
+class RunningSum(Background):
+    """The sum of integer frames, int32, which kernels move on."""
+
+    __slots__ = ()
+
+
+class StillLevel(Background):
+    """An image, float32, that was made for all frames that kernels are handed; only state[2] counts, 0 for none."""
+
+    __slots__ = ()
 
 
 @kernel
@@ -43,6 +66,43 @@ def _any_content(frame: Any, height: int, width: int) -> Any:
             if value != 0 and value == value:
                 return True
     return False
+
+
+def advance(background: Background, stack: Any, present: Any, start: int, stop: int) -> tuple[bool, int, int]:
+    """Bring the background to the frames [start, stop).
+
+    Where it gets there by one frame that leaves and one that comes, which is the usual step of a running sum, the level itself is left to
+    `fitting.pixel_rows.put_signal`, which takes it along on its way through the frame: that saves one through the memory.
+
+    Parameters
+    ----------
+    background : Background
+    stack : (n, h, w) array
+    present : (n,) uint8 array
+        Frames that have content.
+
+    Returns
+    -------
+    (bool, int, int)
+        Whether the level is yet to move, the frame that leaves it and the one that comes.
+    """
+    only_in_kernels(background, stack, present, start, stop)
+
+
+@provides(advance, StillLevel)
+def _stay(_background: Any, _stack: Any, _present: Any, _start: int, _stop: int) -> tuple[bool, int, int]:
+    return False, 0, 0
+
+
+@provides(advance, RunningSum)
+def _slide_or_move(background: Any, stack: Any, present: Any, start: int, stop: int) -> tuple[bool, int, int]:
+    state = background.state
+    old, new = state[0], state[1]
+    if start == old + 1 and stop == new + 1 and old < new and present[old] and present[new]:
+        state[0], state[1] = start, stop
+        return True, old, new
+    move_window(background.level, state, stack, present, start, stop)
+    return False, 0, 0
 
 
 @inlined
@@ -79,17 +139,6 @@ def move_window(sums: Any, state: Any, stack: Any, present: Any, start: int, sto
         if present[frame]:
             _add_frame(sums, stack[frame], np.int32(sign))
             state[2] += sign
-
-
-@inlined
-def slides(state: Any, present: Any, start: int, stop: int) -> bool:
-    """Whether the running sum gets to [start, stop) by one frame that leaves and one that comes: the usual step.
-
-    `fitting.detection` then takes it along its way through the frame, which saves one through the memory.
-    """
-    old, new = state[0], state[1]
-    slid: bool = start == old + 1 and stop == new + 1 and old < new and present[old] and present[new]
-    return slid
 
 
 @borrower

@@ -141,7 +141,7 @@ def to_first_channel(channels: Geometry, peaks: Any, found: int) -> int:
 
 
 @provides(to_first_channel, WholeFrame)
-def _as_they_are(channels: Any, peaks: Any, found: int) -> int:  # noqa: ARG001 -- as the operation has them
+def _as_they_are(_channels: Any, _peaks: Any, found: int) -> int:
     return found
 
 

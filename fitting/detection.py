@@ -33,16 +33,17 @@ from fitting.bandpass import (
     mirror_sides_apart,
 )
 from fitting.candidates import at_row, is_molecule
-from fitting.kernel import borrower, borrowing_kernel, inlined
+from fitting.filters import EveryRow, EverySecondRow, Filters
+from fitting.kernel import borrower, borrowing_kernel, inlined, only_in_kernels, provides
 from fitting.lanes import LANES
-from fitting.pixel_rows import moved_signal_row, noise_rows, signal_row
+from fitting.pixel_rows import noise_rows, put_signal
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
 
 
 @inlined
 def find_peaks(
-    frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
+    frame: Any, background: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, filters: Any, work: Any,
     least_snr: Any, least_neighbour: Any, peaks: Any, peak_values: Any,
 ) -> Any:  # fmt: skip
     """Find the local maxima of a frame that may be molecules.
@@ -51,12 +52,11 @@ def find_peaks(
     ----------
     frame : (h, w) array
         Raw frame [ADU].
-    level : (h, w) array
-        Background times the number of frames in it [ADU].
+    background : fitting.background.Background
     per_frame : float32
-        One over that number; 0 for no background: then the dark level is subtracted.
+        One over the number of frames in it; 0 for no background: then the dark level is subtracted.
     moves : bool
-        Whether `level`, a sum, must first lose the frame `leaving` and take in the frame `coming`.
+        Whether it, a sum, must first lose the frame `leaving` and take in the frame `coming`.
     least_snr : float32
         Threshold on R/σ.
     least_neighbour : float32
@@ -79,18 +79,25 @@ def find_peaks(
     work.bits[: 2 * words] = 0
     for y0 in range(0, height, work.band):
         rows = min(work.band, height - y0)
-        fill_signal(frame, level, per_frame, moves, coming, leaving, law, work, y0, rows)
+        fill_signal(frame, background, per_frame, moves, coming, leaving, law, work, y0, rows)
         filter_wide(filters, work, width, y0, rows)
         filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
         last = y0 + rows == height
         if last:
             fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
-        stop, before = rows + 2 if last else rows, found
-        found = _scan(
-            work.filtered, work.noise, work.bits, length, words, width, y0, stop, peaks, peak_values, found
-        )
-        found = _keep_molecules(
-            frame, level, per_frame, law, least_neighbour, peaks, peak_values, before, found
+        stop = rows + 2 if last else rows
+        found = pick_peaks(
+            frame,
+            background.level,
+            per_frame,
+            law,
+            least_neighbour,
+            work,
+            y0,
+            stop,
+            peaks,
+            peak_values,
+            found,
         )
         copy_floats(work.filtered, top, rows * length, ABOVE * length)
         copy_floats(work.noise, top, rows * length, ABOVE * length)
@@ -101,7 +108,7 @@ def find_peaks(
 
 @borrower
 def fill_signal(
-    frame: Any, level: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
+    frame: Any, background: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
     """Rows of P that the band needs; those that the band before needed too are moved up."""
     height, stride, above = frame.shape[0], work.stride, work.above
@@ -112,11 +119,7 @@ def fill_signal(
     for y in range(first, stop):
         to = (y - y0 + above) * stride
         if y < height:
-            dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
-            if moves:
-                moved_signal_row(frame[y], coming[y], leaving[y], level[y], per_frame, flat, work.signal, to)
-            else:
-                signal_row(frame[y], level[y], per_frame, dark, flat, work.signal, to)
+            put_signal(background, frame, y, moves, coming, leaving, per_frame, law, work.signal, to)
         else:
             copy_floats(work.signal, to, (mirror(y, height) - y0 + above) * stride, stride)
     if y0 == 0:
@@ -124,18 +127,25 @@ def fill_signal(
             copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
 
 
-@borrower
-def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
+def filter_wide(filters: Filters, work: Any, width: int, y0: int, rows: int) -> None:
     """Rows of G₃ * P: all of the band, or every second and those around it that interpolation needs."""
+    only_in_kernels(filters, work, width, y0, rows)
+
+
+@provides(filter_wide, EveryRow)
+def _filter_every_row(filters: Any, work: Any, width: int, _y0: int, rows: int) -> None:
+    stride, source, to = work.stride, work.above * work.stride, np.int64(work.side)
+    length = stride + 4 * work.side
+    filter_columns(work.signal, source, filters.high, stride, width, rows, work.high, to, length)
+    mirror_sides(work.high, to, length, rows, width, filters.high.shape[0] - 1)
+    for k in range(rows):
+        filter_wide_row(work.high, to + k * length, filters.high, width, work.wide, k * stride)
+
+
+@provides(filter_wide, EverySecondRow)
+def _filter_every_second_row(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
     stride, side = work.stride, work.side
     length = stride + 4 * side
-    if filters.step == 1:
-        source, to = work.above * stride, np.int64(side)
-        filter_columns(work.signal, source, filters.high, stride, width, rows, work.high, to, length)
-        mirror_sides(work.high, to, length, rows, width, filters.high.shape[0] - 1)
-        for k in range(rows):
-            filter_wide_row(work.high, to + k * length, filters.high, width, work.wide, k * stride)
-        return
     start, number = 0, (rows + 1) // 2 + 3
     if y0 > 0:  # the band before made the first three
         start = 3
@@ -149,7 +159,7 @@ def filter_wide(filters: Any, work: Any, width: int, y0: int, rows: int) -> None
         filter_wide_row_apart(work.high, at, odd, filters.sparse, width, work.columns, work.wide, wide)
 
 
-@borrowing_kernel
+@borrower
 def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
     """R of the band, and what is above the threshold."""
     width, stride, side = frame.shape[1], work.stride, work.side
@@ -176,11 +186,20 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
         )  # fmt: skip
 
 
-@borrower
-def _scan(
-    filtered: Any, noise: Any, bits: Any, length: int, words: int, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any
+@borrowing_kernel
+def pick_peaks(
+    frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, work: Any, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip
+    """Add the peaks of a band of `stop` rows that may be molecules to the `found` of the bands before; gives how many there are then."""
+    last = _find_maxima(work, frame.shape[1], y0, stop, peaks, values, found)
+    return _keep_molecules(frame, level, per_frame, law, least_neighbour, peaks, values, found, last)
+
+
+@inlined
+def _find_maxima(work: Any, width: int, y0: int, stop: int, peaks: Any, values: Any, found: Any) -> Any:
     """Local maxima from two rows above the band to two above its end, whose neighbours are all there by now."""
+    filtered, noise, bits = work.filtered, work.noise, work.bits
+    length, words = work.stride + 2 * LANES, work.stride // STRIP
     for row in range(stop):
         y = y0 + row - 2
         at = (row + ABOVE - 2) * length + LANES
@@ -228,7 +247,7 @@ def _describe(filtered: Any, noise: Any, at: Any, length: int, y: int, x: int, v
     values[3] = filtered[at] / np.sqrt(noise[at])
 
 
-@borrower
+@inlined
 def _keep_molecules(
     frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, peaks: Any, values: Any, first: Any, last: Any
 ) -> Any:  # fmt: skip

@@ -33,7 +33,7 @@ class Filters(NamedTuple):
     """The two Gaussians, weights from their middle outwards.
 
     low; high; sparse: what takes the place of high where it is made for every second row and column (`step` 2); gain_y, gain_x: noise gain
-    (squared, 1 inside) of each row and column.
+    (squared, 1 inside) of each row and column. Its type says which, so that the other way is not compiled.
     """
 
     low: Any
@@ -44,16 +44,30 @@ class Filters(NamedTuple):
     gain_x: Any
 
 
+class EveryRow(Filters):
+    """`Filters` of which the wide one is made for every row and column."""
+
+    __slots__ = ()
+
+
+class EverySecondRow(Filters):
+    """`Filters` of which the wide one is made for every second row and column."""
+
+    __slots__ = ()
+
+
 @lru_cache(maxsize=16)
 def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float) -> Filters:
     """The filters for frames of a shape; widths in px."""
     low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
     low = low[: len(high)]
     gain_y, gain_x = (_noise_gain(length, low, high) for length in (height, width))
-    step = 2 if highpass_px >= SPARSE_FROM_PX else 1
-    sparse = _before_interpolation(high) if step == 2 else high
+    smooth = highpass_px >= SPARSE_FROM_PX
+    sparse = _before_interpolation(high) if smooth else high
     near, far, for_some = (kernel.astype(np.float32) for kernel in (low, high, sparse))
-    return Filters(near, far, for_some, step, gain_y, gain_x)
+    if smooth:
+        return EverySecondRow(near, far, for_some, 2, gain_y, gain_x)
+    return EveryRow(near, far, for_some, 1, gain_y, gain_x)
 
 
 def _half_kernel(sigma: float) -> npt.NDArray[np.float64]:

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting import fits
-from fitting.background import mean_level, percentile_level
+from fitting.background import Background, RunningSum, StillLevel, mean_level, percentile_level
 from fitting.bandpass import make_workspace
 from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
 from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
-from fitting.detection import filter_band
+from fitting.detection import pick_peaks
 from fitting.errors import InvalidSettings
 from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
@@ -272,12 +272,20 @@ class Localiser:
             self._stack, chosen, self._settings, self._camera, self._origin, self._channels.bounds[0]
         )
 
-    def compile_parts(self) -> None:
-        """Compile parts of `scan` by themselves, by giving them next to nothing to do; whoever compiles `scan` finds them done."""
-        frame, per_frame = self._stack.pixels[0], np.float32(0.0)
-        level = self._sums if self._uses_sums() else np.empty(self._shape, np.float32)
-        filter_band(frame, self._law, self._filters, self._work, per_frame, 0, 1)
-        put_found(frame, level, per_frame, self._law, self._plan, self._peaks, 0, self._sink, 0)
+    def compile_the_end_of_scan(self) -> None:
+        """Compile what `scan` does with peaks by itself, for none; whoever compiles `scan` meanwhile comes to it last."""
+        frame, law, plan, peaks, none = (
+            self._stack.pixels[0],
+            self._law,
+            self._plan,
+            self._peaks,
+            np.float32(0.0),
+        )
+        level = self._sum.level if self._uses_sums() else np.empty(self._shape, np.float32)
+        pick_peaks(
+            frame, level, none, law, plan.least_neighbour, self._work, 0, 0, peaks.place, peaks.values, 0
+        )
+        put_found(frame, level, none, law, plan, peaks, 0, self._sink, 0)
 
     def compile_background(self) -> None:
         """Compile what makes the background of a few frames, where that is not `scan` itself."""
@@ -288,17 +296,17 @@ class Localiser:
         return self._stack.is_integer and self._settings["background_percentile"] is None
 
     def _scan_running(self, first: int, last: int) -> int:
-        return self._scan(first, last, True, self._sums)
+        return self._scan(first, last, self._sum)
 
     def _scan_levels(self, first: int, last: int) -> int:
         """Frames that share a background together."""
-        level = np.empty(self._shape, np.float32)
+        still = StillLevel(np.empty(self._shape, np.float32), np.zeros(3, np.int64))
         while first < last:
-            self._state[2] = self._make_level(self._windows[first], level) > 0
+            still.state[2] = self._make_level(self._windows[first], still.level) > 0
             stop = first + 1
             while stop < last and (self._windows[stop] == self._windows[first]).all():
                 stop += 1
-            reached = self._scan(first, stop, False, level)
+            reached = self._scan(first, stop, still)
             if reached < stop:
                 return reached
             first = stop
@@ -316,9 +324,9 @@ class Localiser:
         )
         return used
 
-    def _scan(self, first: int, last: int, running: bool, level: npt.NDArray[Any]) -> int:
+    def _scan(self, first: int, last: int, background: Background) -> int:
         reached: int = scan(
-            self._stack.pixels, self._stack.present, self._windows, first, last, running, level, self._state,
+            self._stack.pixels, self._stack.present, self._windows, first, last, background,
             self._law, self._filters, self._work, self._plan, self._peaks, self._sink,
         )  # fmt: skip
         return reached
@@ -330,8 +338,7 @@ class Localiser:
             rois.data, rois.extra, rois.place, rois.level, rois.middles, rois.shifts,
             np.empty(capacity, np.int32), np.empty((capacity, 3), np.float32), np.empty(capacity, np.uint8), np.zeros(2, np.int64),
         )  # fmt: skip
-        self._sums = np.zeros(self._shape, np.int32)
-        self._state = np.zeros(3, np.int64)
+        self._sum = RunningSum(np.zeros(self._shape, np.int32), np.zeros(3, np.int64))
 
     def _fit(self) -> None:
         number, candidates = self._sink.count

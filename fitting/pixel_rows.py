@@ -6,9 +6,38 @@ from typing import Any
 
 import numpy as np
 
+from fitting.background import Background, RunningSum, StillLevel
 from fitting.bandpass import STRIP, load_strip, store_strip
-from fitting.kernel import borrower
+from fitting.candidates import at_row
+from fitting.kernel import borrower, only_in_kernels, provides
 from fitting.lanes import LANES, load, load_numbers, select, slide_sum, store
+
+
+def put_signal(
+    background: Background, frame: Any, y: int, moves: bool, coming: Any, leaving: Any, per_frame: Any, law: Any, out: Any, to: Any
+) -> None:  # fmt: skip
+    """Write P of row y of a frame [ADU], its background first moved on where that is yet to happen; see `fitting.background.advance`."""
+    only_in_kernels(background, frame, y, moves, coming, leaving, per_frame, law, out, to)
+
+
+@provides(put_signal, StillLevel)
+def _put_signal(
+    background: Any, frame: Any, y: int, _moves: bool, _coming: Any, _leaving: Any, per_frame: Any, law: Any, out: Any, to: Any
+) -> None:  # fmt: skip
+    dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
+    signal_row(frame[y], background.level[y], per_frame, dark, flat, out, to)
+
+
+@provides(put_signal, RunningSum)
+def _put_signal_of_sum(
+    background: Any, frame: Any, y: int, moves: bool, coming: Any, leaving: Any, per_frame: Any, law: Any, out: Any, to: Any
+) -> None:  # fmt: skip
+    level = background.level[y]
+    dark, flat = law.dark[at_row(law.dark, y)], law.flat[at_row(law.flat, y)]
+    if moves:
+        moved_signal_row(frame[y], coming[y], leaving[y], level, per_frame, flat, out, to)
+    else:
+        signal_row(frame[y], level, per_frame, dark, flat, out, to)
 
 
 @borrower

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fitting.background import move_window, slides
+from fitting.background import advance
 from fitting.candidates import KEPT, UNDECIDED, debounce
 from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
@@ -63,7 +63,7 @@ class Sink(NamedTuple):
 
 @borrowing_kernel
 def scan(
-    stack: Any, present: Any, windows: Any, first: int, last: int, running: bool, level: Any, state: Any,
+    stack: Any, present: Any, windows: Any, first: int, last: int, background: Any,
     law: Any, filters: Any, work: Any, plan: Any, peaks: Any, sink: Any,
 ) -> int:  # fmt: skip
     """Scan the frames [first, last) of a stack that are present; gives the frame to go on with.
@@ -75,12 +75,8 @@ def scan(
     present : (n,) uint8 array
     windows : (n, 2) int64 array
         The frames of each frame's background.
-    running : bool
-        Whether `level` is the running sum of integer frames, kept here; else it stays as it is for all frames.
-    level : (h, w) array
-        Sum of the background frames [ADU].
-    state : (3,) int64 array
-        The frames in that sum, and how many they are; see `fitting.background.move_window`.
+    background : fitting.background.Background
+        A running sum, kept here, or what stays for all frames.
     law, filters, work
         The camera's `fitting.camera.PixelLaw`, `fitting.filters.Filters` and what `fitting.bandpass.make_workspace` gives.
     plan, peaks, sink : Plan, Peaks, Sink
@@ -89,18 +85,14 @@ def scan(
     for t in range(first, last):
         if not present[t]:
             continue
-        moves, leaving, coming = False, t, t
-        if running and slides(state, present, windows[t, 0], windows[t, 1]):
-            moves, leaving, coming = True, state[0], state[1]
-            state[0], state[1] = windows[t, 0], windows[t, 1]
-        elif running:
-            move_window(level, state, stack, present, windows[t, 0], windows[t, 1])
-        per_frame = np.float32(1.0) / np.float32(state[2]) if state[2] > 0 else np.float32(0.0)
+        moves, leaving, coming = advance(background, stack, present, windows[t, 0], windows[t, 1])
+        used = background.state[2]
+        per_frame = np.float32(1.0) / np.float32(used) if used > 0 else np.float32(0.0)
         frame = stack[t]
         found = work.pending[1]
         if work.pending[0] != t:
             found = find_peaks(
-                frame, level, per_frame, moves, stack[coming], stack[leaving], law, filters, work,
+                frame, background, per_frame, moves, stack[coming], stack[leaving], law, filters, work,
                 plan.least_snr, plan.least_neighbour, peaks.place, peaks.values,
             )  # fmt: skip
             found = to_first_channel(plan.channels, peaks, found)
@@ -111,7 +103,7 @@ def scan(
         if rois + found > sink.place.shape[0] or candidates + found > sink.frame.shape[0]:
             work.pending[0], work.pending[1] = t, found
             return t
-        put_found(frame, level, per_frame, law, plan, peaks, found, sink, t)
+        put_found(frame, background.level, per_frame, law, plan, peaks, found, sink, t)
     return last
 
 

@@ -130,11 +130,11 @@ def _cores() -> int:
 
 
 def _compile_share(settings: Mapping[str, object], dtype: str) -> None:
-    """Compile what the second process compiles: parts of detection that the first comes to last, the fit, the background."""
+    """Compile what the second process compiles: what becomes of peaks, the fit, the background."""
     deciding = _deciding(settings)
     with _fewer_collections():
         localiser, _, _ = prepare(_of_type(_two_spots(), dtype), deciding, _METADATA)
-        localiser.compile_parts()
+        localiser.compile_the_end_of_scan()
         _run(deciding, np.zeros((3, 64, 32)), dtype)  # frames without content are not looked at
         localiser.compile_background()
 

@@ -53,7 +53,6 @@ def test_workers_that_compile_at_the_same_time_agree_and_leave_a_cache_that_can_
 
 
 SHARE = [sys.executable, "-W", "error", "-P", "-m", "fitting.warm", json.dumps({}), "uint16"]
-OF_DETECTION = {"detection.filter_band", "scan.put_found"}
 
 
 def _kept(cache: Path) -> list[str]:
@@ -85,7 +84,9 @@ def test_what_the_second_process_compiles_the_first_one_does_not_and_the_next_on
     all_of_them = _kept(tmp_path)
     _warm_up(tmp_path)
 
-    assert {*OF_DETECTION, "mle.fit_blocks", "background.percentile_level"} <= set(shared)
+    assert {"detection.pick_peaks", "scan.put_found", "mle.fit_blocks", "background.percentile_level"} <= set(
+        shared
+    )
     assert "scan.scan" not in shared
     assert [name for name in all_of_them if name in shared] == shared, "none for other types"
     assert "scan.scan" in all_of_them

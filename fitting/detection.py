@@ -190,7 +190,19 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
 def pick_peaks(
     frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, work: Any, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip
-    """Add the peaks of a band of `stop` rows that may be molecules to the `found` of the bands before; gives how many there are then."""
+    """Add the peaks of a band that may be molecules to those of the bands before; gives how many there are then.
+
+    Parameters
+    ----------
+    frame, level, per_frame, law, least_neighbour, peaks, values
+        As `find_peaks` has them; `level` (h, w) [ADU] is that of its background.
+    work : fitting.bandpass.Workspace
+        Holds R, σ² and what is above the threshold.
+    y0, stop : int
+        The band's first row, and how many rows to look at, from two above it on [px].
+    found : int
+        Peaks of the bands before.
+    """
     last = _find_maxima(work, frame.shape[1], y0, stop, peaks, values, found)
     return _keep_molecules(frame, level, per_frame, law, least_neighbour, peaks, values, found, last)
 

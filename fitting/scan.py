@@ -111,7 +111,21 @@ def scan(
 def put_found(
     frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, peaks: Any, found: int, sink: Any, t: int
 ) -> None:  # fmt: skip
-    """Write the candidates of frame `t`, and the ROIs of those that are to be fitted, for which there is room."""
+    """Write the candidates of frame `t`, and the ROIs of those that are to be fitted, for which there is room.
+
+    Parameters
+    ----------
+    frame : (h, w) array
+        Raw frame [ADU].
+    level : (h, w) array
+        Background times the number of frames in it [ADU].
+    per_frame : float32
+        One over that number; 0 for no background.
+    law, plan, peaks, sink
+        As `scan` has them.
+    found : int
+        Peaks of the frame, whose state is decided.
+    """
     rois, candidates = sink.count[0], sink.count[1]
     for i in range(found):
         kept = peaks.state[i] == KEPT

@@ -22,7 +22,7 @@ MAY_BE_LONGER = {"protocol.py": "every message on the wire is in one place, by d
 LIGHT_IMPORTS = [
     ("fitting", ["numba", "scipy", "pydantic", "h5py"]),
     ("fitting.fits", ["numba", "scipy", "pydantic", "h5py"]),
-    ("fitting.localise", ["scipy", "pydantic", "h5py", "fastapi", "httpx"]),
+    ("fitting.localise", ["scipy.ndimage", "scipy.special", "pydantic", "h5py", "fastapi", "httpx"]),
     ("cluster.scheduler.core", ["numpy", "pydantic", "fastapi", "fitting"]),
     ("cluster.scheduler.run", ["numba", "tifffile", "nicegui"]),
     ("cluster.dataserver.run", ["numba", "scipy", "matplotlib"]),

@@ -7,7 +7,7 @@ the metadata, and on nothing else: not on which frames were handed over together
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,7 @@ from fitting.background import Background, RunningSum, StillLevel, mean_level, p
 from fitting.bandpass import make_workspace
 from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
-from fitting.candidates import sharpest_neighbour
+from fitting.candidates import KEPT, sharpest_neighbour
 from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
 from fitting.detection import pick_peaks
 from fitting.errors import InvalidSettings
@@ -272,20 +272,18 @@ class Localiser:
             self._stack, chosen, self._settings, self._camera, self._origin, self._channels.bounds[0]
         )
 
-    def compile_the_end_of_scan(self) -> None:
-        """Compile what `scan` does with peaks by itself, for none; whoever compiles `scan` meanwhile comes to it last."""
-        frame, law, plan, peaks, none = (
-            self._stack.pixels[0],
-            self._law,
-            self._plan,
-            self._peaks,
-            np.float32(0.0),
-        )
+    def compile_what_becomes_of_peaks(self, places: Sequence[tuple[int, int]]) -> None:
+        """Compile what follows peaks at y, x of the first frame: the end of `scan`, to which whoever compiles that comes last, and the fit."""
+        law, plan, peaks, count = self._law, self._plan, self._peaks, len(places)
+        frame, per_frame = self._stack.pixels[0], np.float32(0.0)
         level = self._sum.level if self._uses_sums() else np.empty(self._shape, np.float32)
         pick_peaks(
-            frame, level, none, law, plan.least_neighbour, self._work, 0, 0, peaks.place, peaks.values, 0
+            frame, level, per_frame, law, plan.least_neighbour, self._work, 0, 0, peaks.place, peaks.values, 0
         )
-        put_found(frame, level, none, law, plan, peaks, 0, self._sink, 0)
+        peaks.place[:count], peaks.state[:count] = places, KEPT
+        peaks.values[:count] = [(y, x, 1.0, 1.0) for y, x in places]
+        put_found(frame, level, per_frame, law, plan, peaks, count, self._sink, 0)
+        self._fit()
 
     def compile_background(self) -> None:
         """Compile what makes the background of a few frames, where that is not `scan` itself."""

@@ -84,9 +84,13 @@ def test_what_the_second_process_compiles_the_first_one_does_not_and_the_next_on
     all_of_them = _kept(tmp_path)
     _warm_up(tmp_path)
 
-    assert {"detection.pick_peaks", "scan.put_found", "mle.fit_blocks", "background.percentile_level"} <= set(
-        shared
-    )
+    assert {
+        "detection.pick_peaks",
+        "scan.put_found",
+        "mle.fit_blocks",
+        "neighbours.compose",
+        "background.percentile_level",
+    } <= set(shared)
     assert "scan.scan" not in shared
     assert [name for name in all_of_them if name in shared] == shared, "none for other types"
     assert "scan.scan" in all_of_them

@@ -20,7 +20,7 @@ from fitting.background import Background, RunningSum, StillLevel, mean_level, p
 from fitting.bandpass import make_workspace
 from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
-from fitting.candidates import KEPT, sharpest_neighbour
+from fitting.candidates import sharpest_neighbour
 from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
 from fitting.detection import pick_peaks
 from fitting.errors import InvalidSettings
@@ -280,7 +280,7 @@ class Localiser:
         pick_peaks(
             frame, level, per_frame, law, plan.least_neighbour, self._work, 0, 0, peaks.place, peaks.values, 0
         )
-        peaks.place[:count], peaks.state[:count] = places, KEPT
+        peaks.place[:count] = places
         peaks.values[:count] = [(y, x, 1.0, 1.0) for y, x in places]
         put_found(frame, level, per_frame, law, plan, peaks, count, self._sink, 0)
         self._fit()

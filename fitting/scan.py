@@ -96,8 +96,6 @@ def scan(
                 plan.least_snr, plan.least_neighbour, peaks.place, peaks.values,
             )  # fmt: skip
             found = to_first_channel(plan.channels, peaks, found)
-            peaks.state[:found] = UNDECIDED
-            debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
         work.pending[0] = -1
         rois, candidates = sink.count[0], sink.count[1]
         if rois + found > sink.place.shape[0] or candidates + found > sink.frame.shape[0]:
@@ -111,7 +109,7 @@ def scan(
 def put_found(
     frame: Any, level: Any, per_frame: Any, law: Any, plan: Any, peaks: Any, found: int, sink: Any, t: int
 ) -> None:  # fmt: skip
-    """Write the candidates of frame `t`, and the ROIs of those that are to be fitted, for which there is room.
+    """Write the candidates of frame `t`, and the ROIs of those that are not too close to a brighter one; there is room for all.
 
     Parameters
     ----------
@@ -124,8 +122,10 @@ def put_found(
     law, plan, peaks, sink
         As `scan` has them.
     found : int
-        Peaks of the frame, whose state is decided.
+        Peaks of the frame.
     """
+    peaks.state[:found] = UNDECIDED
+    debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
     rois, candidates = sink.count[0], sink.count[1]
     for i in range(found):
         kept = peaks.state[i] == KEPT

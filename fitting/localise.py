@@ -22,7 +22,6 @@ from fitting.batch import Batch, Calibrations
 from fitting.camera import Camera
 from fitting.candidates import sharpest_neighbour
 from fitting.channels import LEAST_RADIUS_PX, Geometry, arrange, whole_frame
-from fitting.detection import pick_peaks
 from fitting.errors import InvalidSettings
 from fitting.fiducials import find_fiducials
 from fitting.filters import make_filters
@@ -251,6 +250,13 @@ class Localiser:
 
     def run(self, chosen: npt.NDArray[np.int64]) -> tuple[Rows, Rows]:
         """Rows and candidates of the chosen frames, positions in the stack."""
+        self.detect(chosen)
+        self._fit()
+        rows = joined(self._rows, self._dtype)
+        return in_order(rows), joined(self._candidates, CANDIDATE_DTYPE)
+
+    def detect(self, chosen: npt.NDArray[np.int64]) -> None:
+        """Fill the buffer with the ROIs of the chosen frames; those in it are fitted only where there is no more room."""
         advance = self._scan_running if self._uses_sums() else self._scan_levels
         for first, last in _runs(chosen):
             while first < last:
@@ -260,9 +266,6 @@ class Localiser:
                 elif reached < last:
                     self._fit()
                 first = reached
-        self._fit()
-        rows = joined(self._rows, self._dtype)
-        return in_order(rows), joined(self._candidates, CANDIDATE_DTYPE)
 
     def fiducials(self, chosen: npt.NDArray[np.int64]) -> Rows:
         """Fiducial markers in the chosen frames; none unless they are tracked."""
@@ -277,9 +280,6 @@ class Localiser:
         law, plan, peaks, count = self._law, self._plan, self._peaks, len(places)
         frame, per_frame = self._stack.pixels[0], np.float32(0.0)
         level = self._sum.level if self._uses_sums() else np.empty(self._shape, np.float32)
-        pick_peaks(
-            frame, level, per_frame, law, plan.least_neighbour, self._work, 0, 0, peaks.place, peaks.values, 0
-        )
         peaks.place[:count] = places
         peaks.values[:count] = [(y, x, 1.0, 1.0) for y, x in places]
         put_found(frame, level, per_frame, law, plan, peaks, count, self._sink, 0)

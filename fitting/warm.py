@@ -40,6 +40,7 @@ _CHOOSING = (
     "interpolator",
 )  # the settings that decide which kernels run
 _SPOTS = ((16, 13), (16, 19), (47, 13), (47, 19))  # y, x [px]
+_LONGEST_S = 60.0  # that a process waits for the other's share, rather than compile it too
 _VARIATIONS: tuple[dict[str, object], ...] = (
     {},
     {"estimator": "wls"},
@@ -76,11 +77,20 @@ def _compile(settings: Mapping[str, object], dtype: str) -> None:
     chosen["sigma_curves"] = settings.get("sigma_curves") is not None or None
     asked = [json.dumps(chosen, default=float), dtype]
     mark, deciding = _mark(asked), _deciding(settings)
-    with _fewer_collections(), nullcontext() if mark.exists() else _another_process(asked):
-        _run(deciding | {"background": None}, _two_spots(), dtype)  # detection first: it takes longest
+    with _fewer_collections(), nullcontext() if mark.exists() else _another_process(asked) as second:
+        _detect(deciding, dtype)
+        if second is not None:
+            with suppress(subprocess.TimeoutExpired):
+                second.wait(_LONGEST_S)
         _run(deciding, _two_spots(), dtype)
     with suppress(OSError):
         mark.touch()
+
+
+def _detect(deciding: Mapping[str, object], dtype: str) -> None:
+    """Compile detection, which takes longest, without what makes its background."""
+    localiser, chosen, _ = prepare(_of_type(_two_spots(), dtype), {**deciding, "background": None}, _METADATA)
+    localiser.detect(chosen)
 
 
 def _mark(asked: list[str]) -> Path:
@@ -102,14 +112,14 @@ def _fewer_collections() -> Iterator[None]:
 
 
 @contextmanager
-def _another_process(asked: list[str]) -> Iterator[None]:
+def _another_process(asked: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
     """Have a second process compile what does not wait for the rest, where there is a second core; at the end it ends.
 
     Numba holds a lock while it compiles, so that a thread would not do. Each takes what the other has put into the cache; where
     the process cannot be started or fails, everything is compiled here.
     """
     if _cores() < 2:
-        yield
+        yield None
         return
     command = [sys.executable, "-P", "-m", "fitting.warm", *asked]
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)
@@ -118,10 +128,10 @@ def _another_process(asked: list[str]) -> Iterator[None]:
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, creationflags=no_window
         )  # fmt: skip
     except OSError:
-        yield
+        yield None
         return
     with second:  # closes its input, which ends it, and waits for that
-        yield
+        yield second
 
 
 def _cores() -> int:

@@ -85,7 +85,6 @@ def test_what_the_second_process_compiles_the_first_one_does_not_and_the_next_on
     _warm_up(tmp_path)
 
     assert {
-        "detection.pick_peaks",
         "scan.put_found",
         "mle.fit_blocks",
         "neighbours.compose",

@@ -2,7 +2,8 @@ r"""The band-pass of detection: two Gaussians, and how much noise their differen
 
 A Gaussian of 2.8 px or more is so smooth that every second row and column of it say it all. Its filters are then made for every second row and column
 only; all, also those that were made, follow by interpolation with a cubic B-spline [1]_. The weights are those for which filter and
-interpolation together come nearest to the Gaussian: to 0.11 % of its norm at 3 px along each axis.
+interpolation together come nearest to the Gaussian: to 0.27 % of its norm at 3 px along each axis. The narrow Gaussian is cut off three widths
+from its middle, which changes it by less than that.
 
 Far from the border the noise of R = (G₁ - G₃) * P follows from the kernels. Near it the reflected image folds a kernel onto
 itself, so that fewer independent pixels carry the same weight; the variance there over that inside is the *noise gain*. The gain of a
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 SPARSE_FROM_PX = 2.8
 """Width from which the wide Gaussian is made for every second row and column."""
+_SPARSE_REACH = 2.8  # [widths]: its tails are also those of the spline
 ON_ROW = (1 / 6, 4 / 6)
 """Cubic B-spline at a row that was made: weights of those at ±2 rows and of the row itself."""
 BETWEEN = (1 / 48, 23 / 48)
@@ -59,27 +61,26 @@ class EverySecondRow(Filters):
 @lru_cache(maxsize=16)
 def make_filters(height: int, width: int, lowpass_px: float, highpass_px: float) -> Filters:
     """The filters for frames of a shape; widths in px."""
-    low, high = _half_kernel(lowpass_px), _half_kernel(highpass_px)
+    low, high = _half_kernel(lowpass_px, 3), _half_kernel(highpass_px, 4)
     low = low[: len(high)]
     gain_y, gain_x = (_noise_gain(length, low, high) for length in (height, width))
     smooth = highpass_px >= SPARSE_FROM_PX
-    sparse = _before_interpolation(high) if smooth else high
+    sparse = _before_interpolation(high, round(_SPARSE_REACH * highpass_px)) if smooth else high
     near, far, for_some = (kernel.astype(np.float32) for kernel in (low, high, sparse))
     if smooth:
         return EverySecondRow(near, far, for_some, 2, gain_y, gain_x)
     return EveryRow(near, far, for_some, 1, gain_y, gain_x)
 
 
-def _half_kernel(sigma: float) -> npt.NDArray[np.float64]:
-    k = np.exp(-(np.arange(int(4 * sigma + 0.5) + 1) ** 2) / (2 * sigma**2))
+def _half_kernel(sigma: float, widths: int) -> npt.NDArray[np.float64]:
+    k = np.exp(-(np.arange(int(widths * sigma + 0.5) + 1) ** 2) / (2 * sigma**2))
     result: npt.NDArray[np.float64] = k / (2 * k.sum() - k[0])
     return result
 
 
-def _before_interpolation(high: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weights for every second row whose interpolation comes nearest to `high`, two fewer on either side; their sum is 1."""
+def _before_interpolation(high: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
+    """Weights for every second row, `most` on either side, whose interpolation comes nearest to `high`; their sum is 1."""
     reach = len(high) - 1
-    most = max(reach - 2, 1)
     at = np.arange(-reach - 4, reach + 5)
     wanted = np.where(abs(at) <= reach, high[np.minimum(abs(at), reach)], 0.0)
     rows, right = [], []

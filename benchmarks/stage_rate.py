@@ -67,7 +67,9 @@ def _band(g: Any, runs: int) -> None:
     for _ in range(runs):
         for y0 in range(0, g.frame.shape[0], g.work.band):
             rows = min(g.work.band, g.frame.shape[0] - y0)
-            detection.filter_band(g.frame, g.law, g.filters, g.work, np.float32(1.0), y0, rows)
+            detection.filter_band(
+                g.frame, g.background, g.frame, g.frame, g.law, g.filters, g.work, np.float32(1.0), y0, rows
+            )
 
 
 @kernel

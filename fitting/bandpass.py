@@ -27,6 +27,7 @@ from fitting.lanes import (
     store,
     upper_woven,
 )
+from fitting.prefetch import ask_for_signal
 
 STRIP = 4 * LANES
 """Pixels that are filtered together, and whose bits make one word."""
@@ -325,7 +326,7 @@ def _every_second(rows: Any, even: Any, odd: Any, weights: Any) -> Any:
 @inlined
 def band_row(
     low: Any, at: Any, weights: Any, wide: Any, middle: Any, stride: int, kind: int, noise: Any, least_snr2: Any, width: int,
-    out: Any, to: Any, bits: Any, word: Any,
+    out: Any, to: Any, bits: Any, word: Any, ahead: Any,
 ) -> None:  # fmt: skip
     """R of a row, and the bits of its pixels where R > 0 and R² is above `least_snr2` times the noise.
 
@@ -337,8 +338,12 @@ def band_row(
         Where the row itself begins in `wide` (kinds 0 and 1), or the next above it (kind 2).
     kind : int
         0: `wide` holds every row; 1: every second, this one among them; 2: every second, and not this one.
+    ahead : tuple
+        Background, frame, row, coming and leaving frame, which the next band reads; see `fitting.prefetch.ask_for_signal`.
     """
+    background, frame, y, coming, leaving = ahead
     for x in range(0, width, STRIP):
+        ask_for_signal(background, frame, y, coming, leaving, x)
         r0, r1, r2, r3 = filter_along_x(low, at + x, weights)
         here = middle + x
         r0 = r0 - _interpolated(wide, here, stride, kind)

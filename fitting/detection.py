@@ -81,7 +81,7 @@ def find_peaks(
         rows = min(work.band, height - y0)
         fill_signal(frame, background, per_frame, moves, coming, leaving, law, work, y0, rows)
         filter_wide(filters, work, width, y0, rows)
-        filter_band(frame, law, filters, work, least_snr * least_snr, y0, rows)
+        filter_band(frame, background, coming, leaving, law, filters, work, least_snr * least_snr, y0, rows)
         last = y0 + rows == height
         if last:
             fill_floats(work.filtered, (ABOVE + rows) * length, BORDER, 2 * length)
@@ -160,8 +160,10 @@ def _filter_every_second_row(filters: Any, work: Any, width: int, y0: int, rows:
 
 
 @borrower
-def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int) -> None:
-    """R of the band, and what is above the threshold."""
+def filter_band(
+    frame: Any, background: Any, coming: Any, leaving: Any, law: Any, filters: Any, work: Any, least_snr2: Any, y0: int, rows: int
+) -> None:  # fmt: skip
+    """R of the band, and what is above the threshold; meanwhile the rows come that the next band has to read."""
     width, stride, side = frame.shape[1], work.stride, work.side
     length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)
     filter_columns(work.signal, work.above * stride, filters.low, stride, width, rows, work.low, near, length)
@@ -180,9 +182,10 @@ def filter_band(frame: Any, law: Any, filters: Any, work: Any, least_snr2: Any, 
         kind, middle = 0, row * stride
         if filters.step == 2:
             kind, middle = 1 + row % 2, (1 + row // 2) * stride
+        next_row = min(y0 + rows + work.below + row, frame.shape[0] - 1)
         band_row(
             work.low, near + row * length, filters.low, work.wide, middle, stride, kind, work.noise, least_snr2, width,
-            work.filtered, to, work.bits, (2 + row) * words,
+            work.filtered, to, work.bits, (2 + row) * words, (background, frame, next_row, coming, leaving),
         )  # fmt: skip
 
 

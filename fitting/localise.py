@@ -33,7 +33,8 @@ from fitting.rois import RoiBuffer
 from fitting.scan import Peaks, Plan, Sink, put_found, scan
 
 Rows = npt.NDArray[np.void]
-_ROIS = 2048  # in one buffer: enough to fill lanes, few enough to stay in cache
+_FEWEST_ROIS, _MOST_ROIS = 2048, 8192  # in one buffer: the more, the less each pays for what is done once a buffer
+_PIXELS_OF_ROIS = 400_000  # in one buffer, where that leaves enough ROIs: 3.2 MB, which stay in the cache
 _SMALLEST_RADIUS = 0.5  # [px]: two peaks of the signal-to-noise image may share one of the signal
 
 
@@ -246,14 +247,13 @@ class Localiser:
         )
         self._rows: list[Rows] = []
         self._candidates: list[Rows] = []
-        self._make_room(_ROIS)
+        self._make_room(min(max(_PIXELS_OF_ROIS // self._plan.side**2, _FEWEST_ROIS), _MOST_ROIS))
 
     def run(self, chosen: npt.NDArray[np.int64]) -> tuple[Rows, Rows]:
         """Rows and candidates of the chosen frames, positions in the stack."""
         self.detect(chosen)
         self._fit()
-        rows = joined(self._rows, self._dtype)
-        return in_order(rows), joined(self._candidates, CANDIDATE_DTYPE)
+        return joined(self._rows, self._dtype), joined(self._candidates, CANDIDATE_DTYPE)
 
     def detect(self, chosen: npt.NDArray[np.int64]) -> None:
         """Fill the buffer with the ROIs of the chosen frames; those in it are fitted only where there is no more room."""
@@ -349,7 +349,7 @@ class Localiser:
             raise InvalidSettings(
                 "fit", f"{self._settings['fit']} gave rows of another layout than it declares"
             )
-        self._rows.append(rows)
+        self._rows.append(in_order(rows))  # whole frames, still in the cache
         table = np.zeros(candidates, CANDIDATE_DTYPE)
         table["frame"] = self._sink.frame[:candidates] + self._stack.first
         table["y_px"] = self._sink.values[:candidates, 0] + self._origin[0]

@@ -65,20 +65,23 @@ def fit_with_neighbours(
     """
     reach = rois.side // 2 + math.ceil(_REACH * width_px * max(aspect, 1.0))
     real = (rois.place[:number, 3] != 0) | _explained_poorly(found, rois.side, excess)
-    first, others = list_neighbours(rois.place, real, reach)
-    chosen = np.flatnonzero(np.diff(first)).astype(np.int32)
+    chosen, first, others = list_neighbours(rois.place, real, reach)
     if not len(chosen):
         return
+    together = Estimates(*(column[chosen] for column in found))
+    place = rois.place[chosen]
     room = -(-len(chosen) // LANES) * LANES * rois.side**2
     data, extra = np.empty(room, np.float32), np.empty(room, np.float32)
     for sweep in range(1 + SWEEPS):
-        known = _can_be_modelled(found, width_px)
+        known = _can_be_modelled(together, width_px)
         own_pixels = sweep == 0
         compose(
-            rois.data, rois.extra, rois.place, rois.side, np.float32(aspect), chosen, first, others,
-            found.theta, known, own_pixels, data, extra,
+            rois.data, rois.extra, place, rois.side, np.float32(aspect), chosen, first, others,
+            together.theta, known, own_pixels, data, extra,
         )  # fmt: skip
-        _replace(found, chosen, estimate("mle", data, extra, len(chosen), rois.side, width_px, aspect))
+        _replace(together, estimate("mle", data, extra, len(chosen), rois.side, width_px, aspect))
+    for column, better in zip(found, together, strict=True):
+        column[chosen] = better
 
 
 def _explained_poorly(found: Estimates, side: int, excess: float) -> npt.NDArray[np.bool_]:
@@ -95,15 +98,15 @@ def _can_be_modelled(found: Estimates, width_px: float) -> npt.NDArray[np.bool_]
     return result
 
 
-def _replace(found: Estimates, chosen: npt.NDArray[np.int32], new: Estimates) -> None:
-    good = new.quality[:, 3] == ResultCode.CONVERGED
+def _replace(found: Estimates, new: Estimates) -> None:
+    good = new.quality[:, 3:] == ResultCode.CONVERGED
     for old, better in zip(found, new, strict=True):
-        old[chosen[good]] = better[good]
+        np.copyto(old, better, where=good)
 
 
 def list_neighbours(
     place: npt.NDArray[np.int32], real: npt.NDArray[np.bool_], reach: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Which ROIs lie within `reach` px of each other in both directions, in the same frame.
 
     Two that touch are one: peaks of the signal-to-noise image that share a peak of the signal.
@@ -117,26 +120,30 @@ def list_neighbours(
 
     Returns
     -------
-    first : (number + 1,) int64 array
-        Where the neighbours of each ROI begin.
+    chosen : (k,) int32 array
+        Those that have neighbours, in ascending order.
+    first : (k + 1,) int64 array
+        Where the neighbours of each of these begin.
     others : (pairs,) int32 array
-        The neighbours, in ascending order.
+        The neighbours, in ascending order, each as its place in `chosen`.
     """
     number = len(real)
-    frame, y, x = place[:number, 0], place[:number, 1], place[:number, 2]
+    frame, y, x = place[:number, 0], place[:number, 1], np.ascontiguousarray(place[:number, 2])
     line = frame.astype(np.int64) << 32 | y
     # Lines rise to within the slack: after the first that is so far below, all are out of reach.
     stop = np.searchsorted(np.maximum.accumulate(line), line + reach + _SLACK + 1)
     following = np.maximum(stop - np.arange(1, number + 1), 0)
     one = np.repeat(np.arange(number), following)
-    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(following) - following, following)
+    other = np.arange(len(one)) + (np.arange(1, number + 1) - np.cumsum(following) + following)[one]
+    beside = np.flatnonzero(abs(x[other] - x[one]) <= reach)  # few: the rest is made for these alone
+    one, other = one[beside], other[beside]
     apart = np.maximum(abs(line[other] - line[one]), abs(x[other] - x[one]))
     near = (apart > 1) & (apart <= reach) & real[one] & real[other]
-    pair = np.column_stack([one[near], other[near]])
-    both = np.concatenate([pair, pair[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    first = np.searchsorted(both[:, 0], np.arange(number + 1))
-    return first, both[:, 1].astype(np.int32)
+    both = np.concatenate([one[near] * number + other[near], other[near] * number + one[near]])
+    both.sort()
+    one, other = np.divmod(both, number)
+    chosen, first = np.unique(one, return_index=True)
+    return chosen.astype(np.int32), np.append(first, len(one)), np.searchsorted(chosen, other).astype(np.int32)
 
 
 @kernel
@@ -148,15 +155,15 @@ def compose(
 
     Parameters
     ----------
-    data, extra, place
+    data, extra
         The ROIs; see `fitting.rois`.
-    chosen : (k,) int32 array
-        Which of them are copied.
-    first, others
-        See `list_neighbours`.
-    theta : (n, 5) float32 array
-        What is known of every ROI's molecule; see `fitting.mle`.
-    known : (n,) bool array
+    chosen, first, others
+        Which of them are copied, and their neighbours; see `list_neighbours`.
+    place : (k, 4) int32 array
+        Where these lie; see `fitting.rois.RoiBuffer`.
+    theta : (k, 5) float32 array
+        What is known of each one's molecule; see `fitting.mle`.
+    known : (k,) bool array
         Molecules whose light is added.
     own_pixels : bool
         Instead of adding light, leave out the pixels that are nearer to a neighbour.
@@ -165,11 +172,10 @@ def compose(
     """
     share = np.empty(side, np.float32)
     for m in range(len(chosen)):
-        i = chosen[m]
-        to = _copy_roi(data, extra, i, side, to_data, to_extra, m)
-        for q in range(first[i], first[i + 1]):
+        to = _copy_roi(data, extra, chosen[m], side, to_data, to_extra, m)
+        for q in range(first[m], first[m + 1]):
             j = others[q]
-            dy, dx = place[j, 1] - place[i, 1], place[j, 2] - place[i, 2]
+            dy, dx = place[j, 1] - place[m, 1], place[j, 2] - place[m, 2]
             if own_pixels:
                 _leave_out(dy, dx, side, to_data, to_extra, to)
             elif known[j]:
@@ -203,11 +209,14 @@ def _add_light(
     x: Any, y: Any, n: Any, s: Any, aspect: Any, side: int, share: Any, extra: Any, to: int
 ) -> None:
     """Add N E(x) E(y) of `fitting.psf` to the known background of a ROI, x and y from its middle."""
-    middle = side // 2
+    before = _left_of(-1, side, x, s)
     for c in range(side):
-        share[c] = _share(c - middle - x, s)
+        after = _left_of(c, side, x, s)
+        share[c], before = after - before, after
+    before = _left_of(-1, side, y, s * aspect)
     for r in range(side):
-        along_y = n * _share(r - middle - y, s * aspect)
+        after = _left_of(r, side, y, s * aspect)
+        along_y, before = n * (after - before), after
         for c in range(side):
             at = to + (r * side + c) * LANES
             if extra[at] < UNKNOWN:
@@ -215,6 +224,6 @@ def _add_light(
 
 
 @device
-def _share(u: Any, s: Any) -> Any:
-    scale = math.sqrt(0.5) / s
-    return 0.5 * (math.erf((u + 0.5) * scale) - math.erf((u - 0.5) * scale))
+def _left_of(pixel: int, side: int, x: Any, s: Any) -> Any:
+    """Part of the light that falls to the left of a pixel's right border, up to a constant."""
+    return 0.5 * math.erf((pixel + 0.5 - side // 2 - x) * math.sqrt(0.5) / s)

@@ -43,19 +43,27 @@ def test_neighbours_are_of_one_frame_within_reach_and_do_not_touch() -> None:
         [(0, 5, 5, 1), (0, 6, 6, 1), (0, 5, 12, 1), (0, 12, 5, 1), (0, 13, 5, 1), (1, 5, 8, 1)], np.int32
     )
 
-    first, others = list_neighbours(place, REAL, 7)
-    without, rest = list_neighbours(place, np.array([1, 1, 0, 1, 1, 1], np.bool_), 7)
+    assert _neighbours(place, REAL) == {0: [2, 3], 1: [2, 3, 4], 2: [0, 1, 3], 3: [0, 1, 2], 4: [1]}
+    assert _neighbours(place, np.array([1, 1, 0, 1, 1, 1], np.bool_)) == {0: [3], 1: [3, 4], 3: [0, 1], 4: [1]}
+    assert _neighbours(place, np.zeros(6, np.bool_)) == {}
 
-    assert [set(others[a:b]) for a, b in pairwise(first)] == [
-        {2, 3},
-        {2, 3, 4},
-        {0, 1, 3},
-        {0, 1, 2},
-        {1},
-        set(),
-    ]
-    assert 2 not in set(rest)
-    assert without[3] - without[2] == 0
+
+@pytest.mark.parametrize("seed", range(5))
+def test_neighbours_are_those_that_comparing_all_with_all_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    place = np.column_stack([rng.integers(0, top, 300) for top in (4, 90, 60, 2)]).astype(np.int32)
+    place = place[np.lexsort((place[:, 1] + rng.integers(0, 4, 300), place[:, 0]))]  # by y to within the slack
+    real = rng.random(300) < 0.8
+
+    frame, y, x, _ = place.T.astype(int)
+    apart = np.maximum(abs(y[:, None] - y), abs(x[:, None] - x))
+    near = (frame[:, None] == frame) & (apart > 1) & (apart <= 7) & real & real[:, None]
+    assert _neighbours(place, real) == {i: list(np.flatnonzero(row)) for i, row in enumerate(near) if row.any()}
+
+
+def _neighbours(place: Any, real: Any) -> dict[int, list[int]]:
+    chosen, first, others = list_neighbours(place, real, 7)
+    return {int(i): list(chosen[others[a:b]]) for i, (a, b) in zip(chosen, pairwise(first), strict=True)}
 
 
 def test_a_neighbour_adds_its_light_to_the_background(spot: Callable[..., Any]) -> None:
@@ -63,11 +71,11 @@ def test_a_neighbour_adds_its_light_to_the_background(spot: Callable[..., Any]) 
     buffer = _buffer(np.ones((2, 7, 7)), places, (1, 1))
     buffer.extra[3 * LANES] = UNKNOWN
     theta = np.array([(0, 0, 1, 0, 1), (0.3, -0.2, 700, 5, 1.4)], np.float32)
-    first, others = list_neighbours(buffer.place, REAL[:2], 9)
+    chosen, first, others = list_neighbours(buffer.place, REAL[:2], 9)
     data, extra = np.empty((2, 16 * 49), np.float32)
 
     compose(
-        buffer.data, buffer.extra, buffer.place, 7, np.float32(1), np.array([0], np.int32), first, others,
+        buffer.data, buffer.extra, buffer.place, 7, np.float32(1), chosen, first, others,
         theta, REAL[:2], False, data, extra,
     )  # fmt: skip
 
@@ -79,11 +87,11 @@ def test_a_neighbour_adds_its_light_to_the_background(spot: Callable[..., Any]) 
 
 def test_at_first_a_molecule_has_the_pixels_that_are_nearest_to_it() -> None:
     buffer = _buffer(np.ones((2, 7, 7)), [(0, 10, 10), (0, 10, 14)], (1, 1))
-    first, others = list_neighbours(buffer.place, REAL[:2], 9)
+    chosen, first, others = list_neighbours(buffer.place, REAL[:2], 9)
     data, extra = np.empty((2, 16 * 49), np.float32)
 
     compose(
-        buffer.data, buffer.extra, buffer.place, 7, np.float32(1), np.array([0, 1], np.int32), first, others,
+        buffer.data, buffer.extra, buffer.place, 7, np.float32(1), chosen, first, others,
         np.zeros((2, 5), np.float32), REAL[:2], True, data, extra,
     )  # fmt: skip
 

@@ -14,8 +14,11 @@ from fitting.background import advance
 from fitting.candidates import KEPT, UNDECIDED, debounce
 from fitting.channels import to_first_channel
 from fitting.detection import find_peaks
-from fitting.kernel import borrowing_kernel
+from fitting.kernel import borrower, borrowing_kernel
+from fitting.prefetch import prefetch
 from fitting.rois import put_rois
+
+_AHEAD = 8  # peaks: as long as it takes until memory has answered
 
 
 class Plan(NamedTuple):
@@ -127,7 +130,11 @@ def put_found(
     peaks.state[:found] = UNDECIDED
     debounce(peaks.place, peaks.values, found, plan.radius, peaks.state)
     rois, candidates = sink.count[0], sink.count[1]
+    for i in range(min(found, _AHEAD)):
+        _ask_for_roi(frame, level, peaks.values[i], plan.side)
     for i in range(found):
+        if i + _AHEAD < found:
+            _ask_for_roi(frame, level, peaks.values[i + _AHEAD], plan.side)
         kept = peaks.state[i] == KEPT
         sink.frame[candidates + i] = t
         sink.values[candidates + i, 0] = peaks.values[i, 0]
@@ -140,3 +147,14 @@ def put_found(
             sink.place[rois, 3] = 1 if kept else 0
             rois += 1
     sink.count[0], sink.count[1] = rois, candidates + found
+
+
+@borrower
+def _ask_for_roi(frame: Any, level: Any, values: Any, side: int) -> None:
+    """Ask for the lines of a ROI of the first channel; frames are larger than the cache by the time that their peaks are known."""
+    y0, x0 = round(values[0]) - side // 2, round(values[1]) - side // 2
+    for y in range(max(y0, 0), min(y0 + side, frame.shape[0])):
+        prefetch(frame[y], x0, 1)
+        prefetch(frame[y], x0 + side - 1, 1)
+        prefetch(level[y], x0, 1)
+        prefetch(level[y], x0 + side - 1, 1)

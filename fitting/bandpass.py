@@ -35,16 +35,16 @@ BORDER = np.float32(-1e30)
 """R beyond the frame's border."""
 ABOVE = 4
 """Rows of R kept from the band before: a peak two rows above a band is looked at with two rows on either side of it."""
-_LONG_PX = 1024
-_BAND, _BAND_OF_LONG_ROWS = 32, 16
-"""Rows of a band: the fewer the more rows are moved up, the more the less stays in the second-level cache."""
+_PIXELS_OF_BAND = 16384
+_FEWEST_ROWS, _MOST_ROWS = 8, 32
+"""Rows of a band, an even number: the fewer the more often rows are moved up, the more the less stays in the second-level cache."""
 _SPARSE_ABOVE, _SPARSE_BELOW = 1, 2  # rows of the sparse grid that interpolation needs beyond the band
 
 
 class Workspace(NamedTuple):
     """Rows in flight, `stride` floats each and, where filters pass along x, `side` on either side; `band` rows a band.
 
-    signal: P, with `above` and `below` rows that the filters reach. low, high: after the pass along y. columns: every second pixel of a row of
+    signal: P, a ring of `ring` rows, which are those of a band with `above` and `below` that the filters reach; see `row_in_ring`. low, high: after the pass along y. columns: every second pixel of a row of
     G₃ * P. wide: G₃ * P on its own rows. filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame. noise: σ² in
     the same places. bits: pixels over the threshold, a word a strip, two rows of the band before first. pending (2,) int64: the frame
     whose peaks wait for room, or -1, and their number.
@@ -64,6 +64,7 @@ class Workspace(NamedTuple):
     band: int
     above: int
     below: int
+    ring: int
 
 
 def make_workspace(width: int, filters: Filters) -> Workspace:
@@ -74,10 +75,11 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
     side = (len(filters.high) + 3 + 2 * LANES - 1) // LANES * LANES
     near, far = len(filters.low) - 1, len(filters.sparse) - 1
     above, below = (max(near, far + 2), far + 4) if filters.step == 2 else (max(near, far), max(near, far))
-    band = _BAND if width <= _LONG_PX else _BAND_OF_LONG_ROWS
+    band = min(max(_PIXELS_OF_BAND // width // 2 * 2, _FEWEST_ROWS), _MOST_ROWS)
     sparse = band // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
+    ring = band + above + below + below % 2  # even: rows are filtered in pairs, which may not be parted
     return Workspace(
-        signal=_aligned((band + above + below + 2) * stride),
+        signal=_aligned(ring * stride),
         low=_aligned(band * (stride + 2 * side)),
         high=_aligned((sparse + 1) * (stride + 4 * side)),
         columns=_aligned(stride // 2 + 4 * LANES),
@@ -91,6 +93,7 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
         band=band,
         above=above,
         below=below,
+        ring=ring,
     )
 
 
@@ -123,26 +126,34 @@ def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
         store(array, to + k, splat(value))
 
 
+@borrower
+def row_in_ring(work: Any, y: int) -> int:
+    """Where row y of P begins, from `above` before the frame's first on; the next is there once the band of this one is done."""
+    return (y + work.above) % work.ring * work.stride
+
+
 @inlined
 def filter_columns(
-    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int
+    work: Any, first: int, weights: Any, width: int, rows: int, out: Any, to: Any, length: int
 ) -> None:  # fmt: skip
-    """A symmetric filter along y, 64 columns at a time.
+    """A symmetric filter of P along y, 64 columns at a time.
 
     Parameters
     ----------
-    signal : flat float32 array
-    source : int
-        Where the first row to filter begins in it.
+    work : Workspace
+    first : int
+        The first row to filter, an even number.
     out : flat float32 array
     to, length : int
         Where its first row begins, and from there to the next.
     """
+    signal, stride, end = work.signal, work.stride, work.ring * work.stride
     for x in range(0, width, STRIP):
         for row in range(0, rows, 2):
             at, under = to + row * length + x, to + (row + 1) * length + x
+            source = row_in_ring(work, first + row) + x
             for k in range(0, STRIP, 2 * LANES):
-                a0, a1, b0, b1 = _along_y(signal, source + row * stride + x + k, weights, stride)
+                a0, a1, b0, b1 = _along_y(signal, source + k, weights, stride, end)
                 store(out, at + k, a0)
                 store(out, at + k + LANES, a1)
                 store(out, under + k, b0)
@@ -151,13 +162,15 @@ def filter_columns(
 
 @inlined
 def filter_columns_apart(
-    signal: Any, source: Any, weights: Any, stride: int, width: int, rows: int, out: Any, to: Any, length: int, odd: int
+    work: Any, first: int, weights: Any, width: int, rows: int, out: Any, to: Any, length: int, odd: int
 ) -> None:  # fmt: skip
     """`filter_columns` of every second row; what comes out for odd columns is written `odd` after what comes out for even ones."""
+    signal, stride, end = work.signal, work.stride, work.ring * work.stride
     for x in range(0, width, 2 * LANES):
         for row in range(0, rows, 2):
             at = to + row * length + x // 2
-            a0, a1, b0, b1 = _every_second_along_y(signal, source + 2 * row * stride + x, weights, stride)
+            source = row_in_ring(work, first + 2 * row) + x
+            a0, a1, b0, b1 = _every_second_along_y(signal, source, weights, stride, end)
             store(out, at, even_lanes(a0, a1))
             store(out, at + odd, odd_lanes(a0, a1))
             store(out, at + length, even_lanes(b0, b1))
@@ -165,14 +178,17 @@ def filter_columns_apart(
 
 
 @borrower
-def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
-    """A symmetric filter along y for 32 pixels from `at` on and those below them: what one row reads the other needs one step later."""
+def _along_y(signal: Any, at: Any, weights: Any, stride: int, end: int) -> Any:
+    """A symmetric filter along y for 32 pixels from `at` on and those below them: what one row reads the other needs one step later.
+
+    The rows are a ring of `end` numbers.
+    """
     weight, below = weights[0], at + stride
     u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
     a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
     up, down = at, below
     for k in range(1, weights.shape[0]):
-        up, down, weight = up - stride, down + stride, weights[k]
+        up, down, weight = _above(up, stride, end), _below(down, stride, end), weights[k]
         v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
         a0, a1 = a0 + (v0 + d0) * weight, a1 + (v1 + d1) * weight
         b0, b1 = b0 + (u0 + e0) * weight, b1 + (u1 + e1) * weight
@@ -180,17 +196,28 @@ def _along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
     return a0, a1, b0, b1
 
 
+@borrower
+def _above(at: int, stride: int, end: int) -> int:
+    return at - stride if at >= stride else at - stride + end
+
+
+@borrower
+def _below(at: int, stride: int, end: int) -> int:
+    return at + stride if at + stride < end else at + stride - end
+
+
 @inlined
-def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int) -> Any:
+def _every_second_along_y(signal: Any, at: Any, weights: Any, stride: int, end: int) -> Any:
     """`_along_y` for 32 pixels from `at` on and those two rows below: what one row reads the other needs two steps later."""
-    weight, between, below = weights[0], at + stride, at + 2 * stride
+    weight, between = weights[0], _below(at, stride, end)
+    below = _below(between, stride, end)
     u0, u1, d0, d1 = load(signal, at), load(signal, at + 16), load(signal, below), load(signal, below + 16)
     m0, m1 = load(signal, between), load(signal, between + 16)
     a0, a1, b0, b1 = u0 * weight, u1 * weight, d0 * weight, d1 * weight
     t0, t1, c0, c1 = m0, m1, m0, m1
     up, down = at, below
     for k in range(1, weights.shape[0]):
-        up, down, weight = up - stride, down + stride, weights[k]
+        up, down, weight = _above(up, stride, end), _below(down, stride, end), weights[k]
         v0, v1, e0, e1 = load(signal, up), load(signal, up + 16), load(signal, down), load(signal, down + 16)
         a0, a1 = a0 + (v0 + c0) * weight, a1 + (v1 + c1) * weight
         b0, b1 = b0 + (t0 + e0) * weight, b1 + (t1 + e1) * weight

@@ -31,6 +31,7 @@ from fitting.bandpass import (
     mirror,
     mirror_sides,
     mirror_sides_apart,
+    row_in_ring,
 )
 from fitting.candidates import at_row, is_molecule
 from fitting.filters import EveryRow, EverySecondRow, Filters
@@ -110,21 +111,17 @@ def find_peaks(
 def fill_signal(
     frame: Any, background: Any, per_frame: Any, moves: bool, coming: Any, leaving: Any, law: Any, work: Any, y0: int, rows: int
 ) -> None:  # fmt: skip
-    """Rows of P that the band needs; those that the band before needed too are moved up."""
-    height, stride, above = frame.shape[0], work.stride, work.above
-    first, stop = 0, y0 + rows + work.below
-    if y0 > 0:
-        first = y0 + work.below
-        copy_floats(work.signal, np.int64(0), work.band * stride, (above + work.below) * stride)
-    for y in range(first, stop):
-        to = (y - y0 + above) * stride
+    """Rows of P that the band needs and the band before did not."""
+    height = frame.shape[0]
+    for y in range(0 if y0 == 0 else y0 + work.below, y0 + rows + work.below):
+        to = row_in_ring(work, y)
         if y < height:
             put_signal(background, frame, y, moves, coming, leaving, per_frame, law, work.signal, to)
         else:
-            copy_floats(work.signal, to, (mirror(y, height) - y0 + above) * stride, stride)
+            copy_floats(work.signal, to, row_in_ring(work, mirror(y, height)), work.stride)
     if y0 == 0:
-        for y in range(-above, 0):
-            copy_floats(work.signal, (y + above) * stride, (mirror(y, height) + above) * stride, stride)
+        for y in range(-work.above, 0):
+            copy_floats(work.signal, row_in_ring(work, y), row_in_ring(work, mirror(y, height)), work.stride)
 
 
 def filter_wide(filters: Filters, work: Any, width: int, y0: int, rows: int) -> None:
@@ -133,10 +130,10 @@ def filter_wide(filters: Filters, work: Any, width: int, y0: int, rows: int) -> 
 
 
 @provides(filter_wide, EveryRow)
-def _filter_every_row(filters: Any, work: Any, width: int, _y0: int, rows: int) -> None:
-    stride, source, to = work.stride, work.above * work.stride, np.int64(work.side)
+def _filter_every_row(filters: Any, work: Any, width: int, y0: int, rows: int) -> None:
+    stride, to = work.stride, np.int64(work.side)
     length = stride + 4 * work.side
-    filter_columns(work.signal, source, filters.high, stride, width, rows, work.high, to, length)
+    filter_columns(work, y0, filters.high, width, rows, work.high, to, length)
     mirror_sides(work.high, to, length, rows, width, filters.high.shape[0] - 1)
     for k in range(rows):
         filter_wide_row(work.high, to + k * length, filters.high, width, work.wide, k * stride)
@@ -150,9 +147,9 @@ def _filter_every_second_row(filters: Any, work: Any, width: int, y0: int, rows:
     if y0 > 0:  # the band before made the first three
         start = 3
         copy_floats(work.wide, np.int64(0), work.band // 2 * stride, 3 * stride)
-    source, to = (work.above + 2 * start - 2) * stride, start * length + side
+    first, to = y0 + 2 * start - 2, start * length + side
     odd, new = stride // 2 + 2 * side, number - start
-    filter_columns_apart(work.signal, source, filters.sparse, stride, width, new, work.high, to, length, odd)
+    filter_columns_apart(work, first, filters.sparse, width, new, work.high, to, length, odd)
     mirror_sides_apart(work.high, to, length, odd, new, width, filters.sparse.shape[0] + 3)
     for k in range(start, number):
         at, wide = k * length + side, k * stride
@@ -166,7 +163,7 @@ def filter_band(
     """R of the band, and what is above the threshold; meanwhile the rows come that the next band has to read."""
     width, stride, side = frame.shape[1], work.stride, work.side
     length, words, near = stride + 2 * side, stride // STRIP, np.int64(side)
-    filter_columns(work.signal, work.above * stride, filters.low, stride, width, rows, work.low, near, length)
+    filter_columns(work, y0, filters.low, width, rows, work.low, near, length)
     mirror_sides(work.low, near, length, rows, width, filters.low.shape[0] - 1)
     pitch = stride + 2 * LANES
     shared = rows if max(law.dark.shape[0], law.flat.shape[0], law.floor.shape[0]) == 1 else 1

@@ -36,7 +36,7 @@ from fitting.bandpass import (
 from fitting.candidates import at_row, is_molecule
 from fitting.filters import EveryRow, EverySecondRow, Filters
 from fitting.kernel import borrower, borrowing_kernel, inlined, only_in_kernels, provides
-from fitting.lanes import LANES
+from fitting.lanes import LANES, lowest_bit
 from fitting.pixel_rows import noise_rows, put_signal
 
 _INSIDE = np.float32(0.5 * BORDER)  # what is above lies in the frame
@@ -216,19 +216,14 @@ def _find_maxima(work: Any, width: int, y0: int, stop: int, peaks: Any, values: 
         y = y0 + row - 2
         at = (row + ABOVE - 2) * length + LANES
         for word in range(words):
-            left, x = bits[row * words + word], word * STRIP
+            left = bits[row * words + word]
             while left != 0:
-                if (
-                    left & 1
-                    and x < width
-                    and found < peaks.shape[0]
-                    and _is_peak(filtered, noise, at + x, length)
-                ):
+                x = word * STRIP + lowest_bit(left)
+                left &= left - 1
+                if x < width and found < peaks.shape[0] and _is_peak(filtered, noise, at + x, length):
                     peaks[found, 0], peaks[found, 1] = y, x
                     _describe(filtered, noise, at + x, length, y, x, values[found])
                     found += 1
-                left = (left >> 1) & 0x7FFFFFFFFFFFFFFF
-                x += 1
     return found
 
 

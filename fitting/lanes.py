@@ -296,6 +296,18 @@ def lane_bits(typing: Any, mask: Any) -> Any:
     return types.int64(mask_type), emit
 
 
+@intrinsic
+def lowest_bit(typing: Any, bits: Any) -> Any:
+    """Where the lowest bit that is set is, in an integer that is not zero."""
+    del typing, bits
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        del context, sig
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
 def _shuffle(name: str, order: list[int], doc: str) -> Any:
     """A function that picks sixteen of the thirty-two lanes of two values."""
 

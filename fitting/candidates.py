@@ -95,12 +95,12 @@ def _verdict(peaks: Any, values: Any, number: int, radius: Any, state: Any, i: i
     for direction in (-1, 1):
         j = i + direction
         while 0 <= j < number and abs(peaks[j, 0] - peaks[i, 0]) <= reach:
-            if state[j] != DROPPED and _outshines(values[j], values[i], j < i):
-                dy, dx = values[j, 0] - values[i, 0], values[j, 1] - values[i, 1]
-                if dy * dy + dx * dx < radius * radius:
-                    if state[j] == KEPT:
-                        return DROPPED
-                    verdict = UNDECIDED
+            dy, dx = values[j, 0] - values[i, 0], values[j, 1] - values[i, 1]
+            near = dy * dy + dx * dx < radius * radius
+            if near and state[j] != DROPPED and _outshines(values[j], values[i], j < i):
+                if state[j] == KEPT:
+                    return DROPPED
+                verdict = UNDECIDED
             j += direction
     return verdict
 

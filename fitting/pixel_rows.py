@@ -89,13 +89,15 @@ def noise_rows(
         d0, d1, d2, d3 = load_strip(dark, x)
         f0, f1, f2, f3 = load_strip(flat, x)
         n0, n1, n2, n3 = load_strip(floor, x)
-        g0, g1, g2, g3 = load_strip(gain_x, x)
+        s0, s1, s2, s3 = load_strip(gain_x, x)
+        n0, n1, n2, n3 = n0 * s0, n1 * s1, n2 * s2, n3 * s3
+        s0, s1, s2, s3 = s0 * slope, s1 * slope, s2 * slope, s3 * slope
         for row in range(rows):
             line, gain = raw[row], gain_y[row]
-            v0 = _noise(load_numbers(line, x), d0, f0, n0, slope, g0 * gain)
-            v1 = _noise(load_numbers(line, x + 16), d1, f1, n1, slope, g1 * gain)
-            v2 = _noise(load_numbers(line, x + 32), d2, f2, n2, slope, g2 * gain)
-            v3 = _noise(load_numbers(line, x + 48), d3, f3, n3, slope, g3 * gain)
+            v0 = _noise(load_numbers(line, x), d0, f0, n0, s0) * gain
+            v1 = _noise(load_numbers(line, x + 16), d1, f1, n1, s1) * gain
+            v2 = _noise(load_numbers(line, x + 32), d2, f2, n2, s2) * gain
+            v3 = _noise(load_numbers(line, x + 48), d3, f3, n3, s3) * gain
             store_strip(out, to + row * length + x, v0, v1, v2, v3)
     if width < STRIP:
         for row in range(rows):
@@ -106,7 +108,7 @@ def noise_rows(
 
 
 @borrower
-def _noise(raw: Any, dark: Any, flat: Any, floor: Any, slope: Any, gain: Any) -> Any:
+def _noise(raw: Any, dark: Any, flat: Any, floor: Any, slope: Any) -> Any:
     reading = (raw - dark) * flat
     reading = select(reading > 1.0, reading, 1.0)
-    return (reading * slope + floor) * gain
+    return reading * slope + floor

@@ -27,7 +27,7 @@ from fitting.kernel import kernel
 
 _WINDOW = 30
 _PIXELS = 6_000_000  # in one run
-OPERATIONS = {"signal": (12, 5), "wide": (20, 11), "band": (41, 17)}
+OPERATIONS = {"signal": (12, 5), "wide": (17, 9), "band": (35, 15)}
 """Vector operations and loads for sixteen pixels, with widths of 1 and 3 px: counted in the code."""
 
 

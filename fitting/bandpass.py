@@ -75,9 +75,11 @@ def make_workspace(width: int, filters: Filters) -> Workspace:
     side = (len(filters.high) + 3 + 2 * LANES - 1) // LANES * LANES
     near, far = len(filters.low) - 1, len(filters.sparse) - 1
     above, below = (max(near, far + 2), far + 4) if filters.step == 2 else (max(near, far), max(near, far))
+    # Even: rows are filtered in pairs, which the ring may not part.
+    above, below = above + above % 2, below + below % 2
     band = min(max(_PIXELS_OF_BAND // width // 2 * 2, _FEWEST_ROWS), _MOST_ROWS)
     sparse = band // filters.step + _SPARSE_ABOVE + _SPARSE_BELOW
-    ring = band + above + below + below % 2  # even: rows are filtered in pairs, which may not be parted
+    ring = band + above + below
     return Workspace(
         signal=_aligned(ring * stride),
         low=_aligned(band * (stride + 2 * side)),
@@ -127,7 +129,7 @@ def fill_floats(array: Any, to: Any, value: Any, length: int) -> None:
 
 
 @borrower
-def row_in_ring(work: Any, y: int) -> int:
+def row_in_ring(work: Any, y: int) -> Any:
     """Where row y of P begins, from `above` before the frame's first on; the next is there once the band of this one is done."""
     return (y + work.above) % work.ring * work.stride
 

@@ -35,7 +35,7 @@ from fitting.bandpass import (
 )
 from fitting.candidates import at_row, is_molecule
 from fitting.filters import EveryRow, EverySecondRow, Filters
-from fitting.kernel import borrower, borrowing_kernel, inlined, only_in_kernels, provides
+from fitting.kernel import borrower, inlined, only_in_kernels, provides
 from fitting.lanes import LANES, lowest_bit
 from fitting.pixel_rows import noise_rows, put_signal
 
@@ -186,7 +186,7 @@ def filter_band(
         )  # fmt: skip
 
 
-@borrowing_kernel
+@borrower
 def pick_peaks(
     frame: Any, level: Any, per_frame: Any, law: Any, least_neighbour: Any, work: Any, y0: int, stop: int, peaks: Any, values: Any, found: Any
 ) -> Any:  # fmt: skip

@@ -33,8 +33,8 @@ from fitting.rois import RoiBuffer
 from fitting.scan import Peaks, Plan, Sink, put_found, scan
 
 Rows = npt.NDArray[np.void]
-_FEWEST_ROIS, _MOST_ROIS = 2048, 8192  # in one buffer: the more, the less each pays for what is done once a buffer
-_PIXELS_OF_ROIS = 400_000  # in one buffer, where that leaves enough ROIs: 3.2 MB, which stay in the cache
+_PIXELS_OF_ROIS = 400_000  # in one buffer: 3.2 MB, which stay in the cache
+_FEWEST_ROIS, _MOST_ROIS = 2048, 8192  # in it: each pays its part of what is done once a buffer
 _SMALLEST_RADIUS = 0.5  # [px]: two peaks of the signal-to-noise image may share one of the signal
 
 

@@ -143,7 +143,11 @@ def list_neighbours(
     both.sort()
     one, other = np.divmod(both, number)
     chosen, first = np.unique(one, return_index=True)
-    return chosen.astype(np.int32), np.append(first, len(one)), np.searchsorted(chosen, other).astype(np.int32)
+    return (
+        chosen.astype(np.int32),
+        np.append(first, len(one)),
+        np.searchsorted(chosen, other).astype(np.int32),
+    )
 
 
 @kernel

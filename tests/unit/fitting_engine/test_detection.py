@@ -51,8 +51,12 @@ def _adu(electrons: Any) -> Any:
     return np.round(100 + electrons / 0.5).astype(np.uint16)
 
 
-@pytest.mark.parametrize("highpass", [2.0, 2.8, 3.0, 5.0])  # every row, and every second and interpolated
-@pytest.mark.parametrize(("x", "y"), [(31, 28), (30, 28), (31, 27), (30, 27), (0, 33), (69, 63), (13, 31)])
+@pytest.mark.parametrize(
+    "highpass", [2.0, 2.2, 2.8, 3.0, 3.3, 5.0]
+)  # every row, and every second and interpolated
+@pytest.mark.parametrize(
+    ("x", "y"), [(31, 28), (30, 28), (31, 27), (30, 27), (0, 33), (69, 63), (13, 31), (20, 40), (20, 43)]
+)
 def test_the_signal_to_noise_is_that_of_the_plain_filters(
     x: int, y: int, highpass: float, spot: Callable[..., Any], metadata: dict[str, object]
 ) -> None:

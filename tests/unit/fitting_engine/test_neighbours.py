@@ -44,7 +44,12 @@ def test_neighbours_are_of_one_frame_within_reach_and_do_not_touch() -> None:
     )
 
     assert _neighbours(place, REAL) == {0: [2, 3], 1: [2, 3, 4], 2: [0, 1, 3], 3: [0, 1, 2], 4: [1]}
-    assert _neighbours(place, np.array([1, 1, 0, 1, 1, 1], np.bool_)) == {0: [3], 1: [3, 4], 3: [0, 1], 4: [1]}
+    assert _neighbours(place, np.array([1, 1, 0, 1, 1, 1], np.bool_)) == {
+        0: [3],
+        1: [3, 4],
+        3: [0, 1],
+        4: [1],
+    }
     assert _neighbours(place, np.zeros(6, np.bool_)) == {}
 
 
@@ -52,13 +57,17 @@ def test_neighbours_are_of_one_frame_within_reach_and_do_not_touch() -> None:
 def test_neighbours_are_those_that_comparing_all_with_all_finds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     place = np.column_stack([rng.integers(0, top, 300) for top in (4, 90, 60, 2)]).astype(np.int32)
-    place = place[np.lexsort((place[:, 1] + rng.integers(0, 4, 300), place[:, 0]))]  # by y to within the slack
+    place = place[
+        np.lexsort((place[:, 1] + rng.integers(0, 4, 300), place[:, 0]))
+    ]  # by y to within the slack
     real = rng.random(300) < 0.8
 
     frame, y, x, _ = place.T.astype(int)
     apart = np.maximum(abs(y[:, None] - y), abs(x[:, None] - x))
     near = (frame[:, None] == frame) & (apart > 1) & (apart <= 7) & real & real[:, None]
-    assert _neighbours(place, real) == {i: list(np.flatnonzero(row)) for i, row in enumerate(near) if row.any()}
+    assert _neighbours(place, real) == {
+        i: list(np.flatnonzero(row)) for i, row in enumerate(near) if row.any()
+    }
 
 
 def _neighbours(place: Any, real: Any) -> dict[int, list[int]]:

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fitting.kernel import borrower, device, inlined, kernel, only_in_kernels, provides
-from fitting.lanes import LANES, load, select, store
+from fitting.lanes import LANES, load, load_numbers, select, store
+
+_SORTED_PX = 2 * LANES  # pixels that are sorted side by side: one waits for memory while the other is compared
 
 
 class Background(NamedTuple):
@@ -212,30 +214,34 @@ def percentile_level(stack: Any, present: Any, start: int, stop: int, fraction: 
         return 0
     rank = min(max(int(used * fraction), 1), used) - 1
     height, width = level.shape
-    values = np.zeros(used * LANES, np.float32)
+    values = np.zeros(used * _SORTED_PX, np.float32)
     raised = 0.0
     for y in range(height):
-        for x0 in range(0, width, LANES):
-            number = min(LANES, width - x0)
+        for x0 in range(0, width, _SORTED_PX):
+            number = min(_SORTED_PX, width - x0)
             for k in range(used):
-                row = stack[frames[k], y]
-                for lane in range(number):
-                    values[k * LANES + lane] = np.float32(row[x0 + lane])
-            _sort_lanes(values, used)
-            for lane in range(number):
-                low = values[rank * LANES + lane]
+                row, to = stack[frames[k], y], k * _SORTED_PX
+                if number == _SORTED_PX:
+                    store(values, to, load_numbers(row, x0))
+                    store(values, to + LANES, load_numbers(row, x0 + LANES))
+                else:
+                    for x in range(number):
+                        values[to + x] = np.float32(row[x0 + x])
+            _sort_pixels(values, used)
+            for x in range(number):
+                low = values[rank * _SORTED_PX + x]
                 median = (
-                    values[(used - 1) // 2 * LANES + lane] + values[used // 2 * LANES + lane]
+                    values[(used - 1) // 2 * _SORTED_PX + x] + values[used // 2 * _SORTED_PX + x]
                 ) * np.float32(0.5)
-                level[y, x0 + lane] = low
+                level[y, x0 + x] = low
                 raised += np.float64(median - low)
     level += np.float32(raised / (height * width))
     return used
 
 
 @device
-def _sort_lanes(values: Any, number: int) -> None:
-    """Sort every lane, by Batcher's merge exchange (Knuth, The Art of Computer Programming, 5.2.2, algorithm M)."""
+def _sort_pixels(values: Any, number: int) -> None:
+    """Sort the values of each of 32 pixels, by Batcher's merge exchange (Knuth, The Art of Computer Programming, 5.2.2, algorithm M)."""
     top = 1
     while top * 2 < number:
         top *= 2
@@ -245,7 +251,8 @@ def _sort_lanes(values: Any, number: int) -> None:
         while True:
             for i in range(number - d):
                 if i & p == r:
-                    _exchange(values, i * LANES, (i + d) * LANES)
+                    _exchange(values, i * _SORTED_PX, (i + d) * _SORTED_PX)
+                    _exchange(values, i * _SORTED_PX + LANES, (i + d) * _SORTED_PX + LANES)
             if q == p:
                 break
             d, q, r = q - p, q // 2, p

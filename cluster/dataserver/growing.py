@@ -131,12 +131,13 @@ class GrowingReaders:
                 try:
                     frames, missing = look.reader.read(start, stop)
                     is_same = _digest_of(look.reader, 0) == look.beginning
-                except Unavailable as error:  # whoever parsed it is gone, and it has grown since
-                    failed = error
-                    continue
-                if is_same:
-                    self._check_final(file, look, missing)
-                    return frames, missing, shape
+                    if is_same:
+                        self._check_final(file, look, missing)
+                        return frames, missing, shape
+                except Unavailable as error:
+                    failed = (
+                        error  # whoever parsed it is gone, or what was read of its index is no longer true
+                    )
             if failed is not None:
                 raise failed
             assert held.look is not None

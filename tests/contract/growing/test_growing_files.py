@@ -214,12 +214,32 @@ def test_frames_that_cannot_be_read_while_it_is_written_are_for_later_and_missin
     look = desk.look(path)
     path.write_bytes(whole[: ends_of_pages(path)[2]])
 
-    with pytest.raises(Unavailable, match=r"frame 3 of series\.tif cannot be read now"):
+    with pytest.raises(Unavailable, match=r"frame 4 of series\.tif, which was there, cannot be read now"):
         desk.readers.frames(path, 0, 5, look.fingerprint)
     desk.now += 60.0
     _, missing, _ = desk.readers.frames(path, 0, 5, look.fingerprint)
 
     assert missing == (3, 4)
+
+
+def test_frames_that_one_reader_cannot_read_any_more_are_read_from_the_file_as_it_is_now(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "series.tif"
+    path.write_bytes(pages(path))
+    look = desk.readers.look(path)
+    read = look.reader.read
+
+    def as_if_its_index_had_moved(start: int, stop: int) -> tuple[Array, tuple[int, ...]]:
+        frames, missing = read(start, stop)
+        return frames, (3,) if start <= 3 < stop else missing
+
+    monkeypatch.setattr(look.reader, "read", as_if_its_index_had_moved)
+
+    frames, missing, _ = desk.readers.frames(path, 0, 5, look.fingerprint)
+
+    np.testing.assert_array_equal(frames, STACK[:5])
+    assert missing == ()
 
 
 def test_a_file_without_a_whole_frame_is_for_later(tmp_path: Path, desk: Desk) -> None:

@@ -16,9 +16,8 @@ import numpy as np
 from fitting.kernel import borrower, device, inlined, kernel, only_in_kernels, provides
 from fitting.lanes import LANES, load, load_numbers, select, store
 
-_SORTED_PX = (
-    2 * LANES
-)  # pixels that are sorted side by side: one waits for memory while the other is compared
+_SORTED_PX = 2 * LANES
+"""Pixels that are sorted side by side: one sixteen waits for memory while the other is compared."""
 
 
 class Background(NamedTuple):

@@ -44,8 +44,8 @@ _SPARSE_ABOVE, _SPARSE_BELOW = 1, 2  # rows of the sparse grid that interpolatio
 class Workspace(NamedTuple):
     """Rows in flight, `stride` floats each and, where filters pass along x, `side` on either side; `band` rows a band.
 
-    signal: P, a ring of `ring` rows, which are those of a band with `above` and `below` that the filters reach; see `row_in_ring`. low, high: after the pass along y. columns: every second pixel of a row of
-    G₃ * P. wide: G₃ * P on its own rows. filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame. noise: σ² in
+    signal: P, a ring of `ring` rows: those of a band with `above` and `below` that the filters reach; see `row_in_ring`. low, high: after the
+    pass along y. columns: every second pixel of a row of G₃ * P. wide: G₃ * P on its own rows. filtered: R, `ABOVE` rows of the band before first, and `BORDER` around the frame. noise: σ² in
     the same places. bits: pixels over the threshold, a word a strip, two rows of the band before first. pending (2,) int64: the frame
     whose peaks wait for room, or -1, and their number.
     """
